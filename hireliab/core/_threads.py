@@ -1,0 +1,97 @@
+"""
+Daemon threads that stop at once, and how long we wait for them.
+
+A `Stop` is the one thing a background loop sleeps on: setting it wakes every sleeper, so no loop is deaf.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+
+from hireliab.core.clock import SYSTEM_CLOCK, Clock
+
+_log = logging.getLogger("hireliab.threads")
+
+
+class Stop:
+    """A flag that background loops sleep on; once set it stays set."""
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._condition = threading.Condition()  # guards _set and _woken
+        self._set = False
+        self._woken = False
+
+    def set(self) -> None:
+        """Wake every sleeper, now and later."""
+        with self._condition:
+            self._set = True
+            self._condition.notify_all()
+
+    def wake(self) -> None:
+        """Wake the present sleeper once: there is work."""
+        with self._condition:
+            self._woken = True
+            self._condition.notify_all()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the loop should end."""
+        return self._set
+
+    def sleep(self, seconds: float | None) -> bool:
+        """Sleep until the time is over, `wake()` or `set()`; returns whether the loop should end."""
+        with self._condition:
+            self._clock.wait_for(self._condition, lambda: self._set or self._woken, seconds)
+            self._woken = False
+            return self._set
+
+
+def start_thread(target: Callable[[], None], *, name: str) -> threading.Thread:
+    """Start a daemon thread."""
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def run_forever(step: Callable[[], float | None], stop: Stop, *, what: str) -> None:
+    """
+    Call `step` until `stop` is set, sleeping for the seconds that it returns (None: until woken).
+
+    An exception of a step is logged, and the loop goes on after a second: one bad row must not end the thread
+    that looks after all the others.
+    """
+    while not stop.is_set:
+        try:
+            pause = step()
+        except Exception:
+            _log.exception("%s: a step failed; going on in 1 s", what)
+            pause = 1.0
+        if stop.sleep(pause):
+            return
+
+
+def join_all(threads: Iterable[threading.Thread], *, timeout: float, clock: Clock = SYSTEM_CLOCK) -> list[str]:
+    """
+    Join threads with one shared deadline.
+
+    Args:
+        threads: Those of them that are the calling thread itself are skipped.
+        timeout: Seconds for all of them together.
+
+    Returns:
+        The names of those still alive, which are also logged.
+    """
+    deadline = clock.monotonic() + timeout
+    alive = []
+    for thread in threads:
+        if thread is threading.current_thread():
+            continue
+        thread.join(max(0.0, deadline - clock.monotonic()))
+        if thread.is_alive():
+            alive.append(thread.name)
+    if alive:
+        _log.warning("threads: %s did not end within %.1f s and are left behind", ", ".join(alive), timeout)
+    return alive

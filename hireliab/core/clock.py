@@ -1,0 +1,67 @@
+"""
+Time, as everything in hireliab sees it: the `Clock` protocol and the real one.
+
+Only this module imports `time`. Durations and deadlines are monotonic; the wall clock is for people and for the
+exchange's timestamps, because it steps.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What hireliab needs of time. `hireliab.testing.FakeClock` is the other implementation."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never steps back. For every duration and deadline."""
+
+    def time(self) -> float:
+        """Unix seconds, UTC. For people, and for timestamps that the exchange compares."""
+
+    def wait_for(
+        self, condition: threading.Condition, predicate: Callable[[], bool], timeout: float | None = None
+    ) -> bool:
+        """
+        Wait until the predicate holds or the time is over; the caller holds the condition's lock.
+
+        Args:
+            condition: Notified by whoever makes the predicate true.
+            predicate: Evaluated with the condition's lock held, possibly by another thread; must not block.
+            timeout: Seconds; None waits without limit, 0 only looks.
+
+        Returns:
+            The predicate's last value.
+        """
+
+    def acquire(self, lock: threading.Lock, timeout: float | None = None) -> bool:
+        """Acquire a plain lock within `timeout` seconds (None: without limit); whether it was acquired."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def monotonic(self) -> float:
+        """Seconds of `time.monotonic`."""
+        return time.monotonic()
+
+    def time(self) -> float:
+        """Seconds of `time.time`."""
+        return time.time()
+
+    def wait_for(
+        self, condition: threading.Condition, predicate: Callable[[], bool], timeout: float | None = None
+    ) -> bool:
+        """See `Clock.wait_for`."""
+        return bool(condition.wait_for(predicate, timeout))
+
+    def acquire(self, lock: threading.Lock, timeout: float | None = None) -> bool:
+        """See `Clock.acquire`."""
+        return lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+
+
+SYSTEM_CLOCK: Clock = SystemClock()
+"""The default of every `clock=` parameter; it has no state."""

@@ -1,0 +1,157 @@
+"""
+Settings: a dictionary, a config object or nothing becomes one frozen, checked dataclass.
+
+Each part has a ``@dataclass(frozen=True, kw_only=True)`` whose ``__post_init__`` checks its ranges with the
+functions below. Every complaint is a ConfigError that names the setting, the value and the allowed range.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+from hireliab.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load(cls: type[T], given: T | Mapping[str, Any] | None, *, where: str) -> T:
+    """
+    Make a config of class `cls`.
+
+    Args:
+        cls: A frozen dataclass.
+        given: An instance (returned as it is), a mapping of its settings, or None for the defaults.
+        where: Who asks, for the error's text, such as "connection pool 'main'".
+
+    Raises:
+        ConfigError: An unknown key (with the near miss), a missing key, or a value out of its range.
+    """
+    if isinstance(given, cls):
+        return given
+    if given is None:
+        given = {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"{where}: config must be a mapping, a {cls.__name__} or None, got {type(given).__name__}",
+            setting="config",
+            allowed=f"mapping, {cls.__name__} or None",
+        )
+    fields = {field.name: field for field in dataclasses.fields(cast("Any", cls)) if field.init}
+    refuse_unknown(given, fields, where=where)
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in given:
+            raise ConfigError(f"{where}: {name} is missing; it has no default", setting=name)
+    try:
+        return cls(**given)
+    except ConfigError as error:
+        # The dataclass does not know its owner's name; the reader needs it.
+        raise ConfigError(
+            f"{where}: {error}",
+            setting=error.setting,
+            value=error.value,
+            allowed=error.allowed,
+            near_miss=error.near_miss,
+        ) from None
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str], *, where: str) -> None:
+    """Raise a ConfigError for the first key that is not known, with the nearest known one."""
+    known = list(known)
+    for key in given:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(str(key), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(sorted(known))}"
+        raise ConfigError(
+            f"{where}: no setting {key!r}; {hint}",
+            setting=str(key),
+            allowed=", ".join(sorted(known)),
+            near_miss=near[0] if near else None,
+        )
+
+
+def _range(low: float | None, high: float | None, above: float | None) -> str:
+    if above is not None:
+        return f"more than {above:g}" + ("" if high is None else f" and at most {high:g}")
+    if low is not None and high is not None:
+        return f"from {low:g} to {high:g}"
+    if low is not None:
+        return f"at least {low:g}"
+    return "any" if high is None else f"at most {high:g}"
+
+
+def _within(value: float, low: float | None, high: float | None, above: float | None) -> bool:
+    return (
+        (low is None or value >= low) and (high is None or value <= high) and (above is None or value > above)
+    )
+
+
+def number(
+    name: str, value: object, *, low: float | None = None, high: float | None = None, above: float | None = None
+) -> float:
+    """A finite number in its range, as float; a bool or a text is refused."""
+    allowed = f"a number, {_range(low, high, above)}"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not _within(value, low, high, above)
+    ):
+        raise ConfigError(f"{name} must be {allowed}, got {value!r}", setting=name, value=value, allowed=allowed)
+    return float(value)
+
+
+def number_or_none(
+    name: str, value: object, *, low: float | None = None, high: float | None = None, above: float | None = None
+) -> float | None:
+    """Like `number`, and None means "no limit"."""
+    return None if value is None else number(name, value, low=low, high=high, above=above)
+
+
+def whole(name: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
+    """A whole number in its range; a bool, a float with a fraction or a text is refused."""
+    allowed = f"a whole number, {_range(low, high, None)}"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not _within(value, low, high, None):
+        raise ConfigError(f"{name} must be {allowed}, got {value!r}", setting=name, value=value, allowed=allowed)
+    return value
+
+
+def choice(name: str, value: object, choices: Iterable[str]) -> str:
+    """One of the given words."""
+    words = list(choices)
+    if not isinstance(value, str) or value not in words:
+        near = difflib.get_close_matches(str(value), words, n=1)
+        allowed = ", ".join(words)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"{name} must be one of {allowed}, got {value!r}{hint}",
+            setting=name,
+            value=value,
+            allowed=allowed,
+            near_miss=near[0] if near else None,
+        )
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False, nothing else: the text "false" is true in Python."""
+    if not isinstance(value, bool):
+        raise ConfigError(
+            f"{name} must be True or False, got {value!r}", setting=name, value=value, allowed="True or False"
+        )
+    return value
+
+
+def text(name: str, value: object, *, most: int = 200) -> str:
+    """A text that is not empty, printable and at most `most` characters long."""
+    allowed = f"a printable text of 1 to {most} characters"
+    if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
+        raise ConfigError(f"{name} must be {allowed}, got {value!r:.80}", setting=name, value=value, allowed=allowed)
+    return value
