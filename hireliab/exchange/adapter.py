@@ -8,7 +8,7 @@ commonest real bug of trading bots is *unknown treated as absent*; here the two 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol, TypeAlias
@@ -219,13 +219,16 @@ class Capabilities:
     What the venue's answers prove.
 
     Attributes:
-        request_expiry: Seconds after the signed time at which the venue refuses a request that arrives late, with
-            the allowance for skew; None when it has no such limit (then absence is only presumed).
+        late_arrival_bound: Seconds after the last moment at which a byte may have left until the request can no
+            longer be executed, allowances included.
+        late_arrival_is_proof: Whether the venue guarantees that bound (then absence is FENCED); when it is only
+            believed, absence is presumed and watched.
         finds_closed_by_client_id: Whether the client id finds an order that is closed already.
         listing_shows_client_id: Whether listings show the client id of closed orders; None until one was seen.
     """
 
-    request_expiry: float | None
+    late_arrival_bound: float
+    late_arrival_is_proof: bool
     finds_closed_by_client_id: bool
     listing_shows_client_id: bool | None
 
@@ -237,13 +240,13 @@ class Prepared(Protocol):
     Exactly one of `submit()` and `abandon()` is called, once.
     """
 
-    @property
-    def order(self) -> Order:
-        """The order as it will be sent: quantised, priced, with its client order id."""
-
     def submit(self, before_send: Callable[[], None]) -> OrderState:
         """
         Call `before_send()`, sign, and send the bytes.
+
+        Returns:
+            The order as the answer shows it. An answer without an order id, or whose fields are not the order's,
+            is an OutcomeUnknownError.
 
         Raises:
             NotSentError: No byte left.
@@ -254,6 +257,14 @@ class Prepared(Protocol):
 
     def abandon(self) -> None:
         """Give everything back; nothing was sent."""
+
+
+class PreparedOrder(Prepared, Protocol):
+    """A prepared order."""
+
+    @property
+    def order(self) -> Order:
+        """The order as it will be sent: quantised, priced, with its client order id."""
 
 
 class ExchangeAdapter(Protocol):
@@ -275,6 +286,15 @@ class ExchangeAdapter(Protocol):
     def capabilities(self) -> Capabilities:
         """What this venue's answers prove, as known now."""
 
+    def restore_limits(self, send_ages: Sequence[float]) -> None:
+        """
+        Tell the limiters after a restart what was sent before it.
+
+        Args:
+            send_ages: How many seconds ago each order was sent. The windows of the other endpoints start half
+                full, because nobody knows what the dead process read.
+        """
+
     def server_time(self) -> float:
         """The venue's clock as far as known: our wall clock plus the skew of its last answer. Unix seconds."""
 
@@ -284,7 +304,7 @@ class ExchangeAdapter(Protocol):
         Where they are not known yet only the form is checked.
         """
 
-    def prepare(self, order: Order) -> Prepared:
+    def prepare(self, order: Order) -> PreparedOrder:
         """
         Everything that can wait or refuse: rules, quantising, best price, limiter (at most 1 s), breaker, client.
 
@@ -293,8 +313,11 @@ class ExchangeAdapter(Protocol):
             NotSentError: Limiter, breaker, pool, or the market's rules or price could not be read.
         """
 
-    def prepare_cancel(self, order_id: str, *, symbol: str) -> Prepared:
-        """The same for a cancel of a venue order; `submit()` returns the order's state after it."""
+    def prepare_cancel(self, order_id: str) -> Prepared:
+        """
+        The same for a cancel of a venue order. `submit()` returns the order's state after it, also when it was
+        closed already; an id that the venue does not know is an OrderNotFoundError.
+        """
 
     def find_by_id(self, order_id: str) -> OrderRead:
         """Look for an order by the venue's id."""

@@ -22,10 +22,9 @@ ZERO = Decimal(0)
 ONE = Decimal(1)
 
 _EXACT = Context(prec=100, traps=[InvalidOperation, DivisionByZero, Overflow, Inexact])
-_ROUNDED = Context(
-    prec=50, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow]
-)
+_ROUNDED = Context(prec=50, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
 _TEN_PLACES = Decimal("1E-10")
+_MILLIONTH = Decimal("0.000001")
 
 # Longer numbers are not money, and would overflow the exact context further down.
 _MAX_TEXT = 40
@@ -40,6 +39,11 @@ mul = _EXACT.multiply
 def div(a: Decimal, b: Decimal) -> Decimal:
     """The quotient to 50 digits; for averages and percentages only."""
     return _ROUNDED.divide(a, b)
+
+
+def millionths(n: int) -> Decimal:
+    """The fraction n / 1 000 000, exactly."""
+    return _EXACT.multiply(Decimal(n), _MILLIONTH)
 
 
 def parse(value: object) -> Decimal | None:

@@ -16,9 +16,7 @@ from decimal import Decimal
 
 from hireliab.simulator import money
 
-QUIRKS = frozenset(
-    {"int_zero", "ten_decimals", "rial_word", "missing_fields", "extra_fields", "no_echo"}
-)
+QUIRKS = frozenset({"int_zero", "ten_decimals", "rial_word", "missing_fields", "extra_fields", "no_echo"})
 """
 Allowed members of `Settings.quirks`: `int_zero` (zeros of add answers as bare ints),
 `ten_decimals` (``3.0000000000`` and ``0E-10``), `rial_word` (the Persian word instead of the

@@ -1,0 +1,67 @@
+"""Events for listeners: in order, one at a time, outside of every lock, and never at the caller's expense."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+E = TypeVar("E")
+
+
+class Events(Generic[E]):
+    """
+    A queue between the lock under which things happen and the listeners that hear of them.
+
+    The owner calls `put` with its lock held, so the queue has the order of the facts, and `deliver` after
+    releasing it. One thread delivers at a time; the others leave their events to it and go on at once.
+
+    Args:
+        log: Where a raising listener is reported.
+        subject: Names the owner in that report.
+    """
+
+    def __init__(self, log: logging.Logger, subject: Callable[[], str]) -> None:
+        self._log = log
+        self._subject = subject
+        self._queue: deque[E] = deque()
+        # The deque's own method: no Python code runs between the call and the append, so a signal handler cannot
+        # put a later event first.
+        self.put: Callable[[E], None] = self._queue.append
+        self._delivering = threading.Lock()  # held by the one thread that delivers; only ever tried, not waited for
+        self._reported: set[int] = set()
+
+    def deliver(self, tell: Callable[[E], None]) -> None:
+        """
+        Tell every queued event, unless another thread is at it already.
+
+        Args:
+            tell: Hears one event; it calls the listeners through `call`.
+        """
+        # Looked at again after the release: thread A may find the queue empty and still hold the lock while
+        # thread B appends, fails to take it and leaves. A then sees B's event here.
+        while self._queue:
+            if not self._delivering.acquire(blocking=False):
+                return
+            try:
+                while self._queue:
+                    tell(self._queue.popleft())
+            finally:
+                self._delivering.release()
+
+    def call(self, listener: object, hook: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
+        """Call a listener; what it raises is logged once per listener, by name, and goes no further."""
+        try:
+            hook(*args, **kwargs)
+        except Exception:
+            self.report(listener, "listener")
+
+    def report(self, culprit: object, role: str) -> None:
+        """Log the exception being handled, once for each culprit, by its name."""
+        if id(culprit) in self._reported:
+            return
+        self._reported.add(id(culprit))
+        name = getattr(culprit, "__qualname__", None) or type(culprit).__qualname__
+        self._log.exception("%s: %s %s raised; its further errors are not logged", self._subject(), role, name)

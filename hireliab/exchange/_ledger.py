@@ -1,0 +1,292 @@
+"""
+Ledger: the live transactions of one pipeline, and the only way to change a record.
+
+A change is claimed on the transaction, written to the journal, settled on the transaction and told to the world, in
+this order and without any lock held while writing or telling. Of two threads that want to change the same version
+(the runner at its timeout, the resolver with its finding) exactly one claims it; the other gets None and looks again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from hireliab.core import money
+from hireliab.core.clock import Clock
+from hireliab.errors import JournalPoisonedError
+from hireliab.exchange.adapter import Account
+from hireliab.exchange.journal import Journal
+from hireliab.exchange.transaction import BY_ID, Proof, Record, State, Transaction
+
+_log = logging.getLogger("hireliab.transactions")
+
+_LEVELS = {
+    "unknown": "error",
+    "resurrected": "critical",
+    "absent": "warning",
+    "partial": "warning",
+    "rejected": "warning",
+    "closed_unfilled": "warning",
+    "denied": "info",
+}
+"""Which events are alerts, and how loud."""
+
+
+class EventBus(Protocol):
+    """What the ledger needs of a message bus."""
+
+    def publish(self, topic: str, data: Mapping[str, Any], /) -> object:
+        """Hand over an event without waiting."""
+
+
+class AlertSink(Protocol):
+    """What the ledger needs of an alert system."""
+
+    def send_alert(
+        self, *, source: str, level: str, title: str, message: str, context: Mapping[str, Any] | None
+    ) -> object:
+        """Hand over an alert without waiting."""
+
+
+def prefix_of(account: Account, name: str) -> str:
+    """The five characters that mark a pipeline's client order ids, so that a lost journal still finds its orders."""
+    number = int.from_bytes(hashlib.sha256(f"{account}|{name}".encode()).digest()[:4], "big")
+    letters = "abcdefghijklmnopqrstuvwxyz234567"
+    return "".join(letters[(number >> shift) & 31] for shift in (20, 15, 10, 5, 0))
+
+
+class Ledger:
+    """
+    Args:
+        journal: Where the records go.
+        clock: For the stamps of records.
+        bus: Gets "transaction.*" and "order.*" events after they are durable, or None.
+        alerts: Gets what a person should see, or None.
+    """
+
+    def __init__(self, *, journal: Journal, clock: Clock, bus: EventBus | None, alerts: AlertSink | None) -> None:
+        self.journal = journal
+        self._clock = clock
+        self._bus = bus
+        self._alerts = alerts
+        self._lock = threading.Lock()  # guards _live, _acks and _on_decided
+        self._live: dict[str, Transaction] = {}
+        self._acks: list[tuple[float, str]] = []
+        self._on_decided: Callable[[str], None] = lambda _txn_id: None
+
+    def when_decided(self, hook: Callable[[str], None]) -> None:
+        """Call the hook with the id of every transaction that becomes decided, or that only a person can decide."""
+        with self._lock:
+            self._on_decided = hook
+
+    def settled(self, txn_id: str) -> None:
+        """Nothing more can be found out about this one without a person: let go of whoever waits for it."""
+        with self._lock:
+            hook = self._on_decided
+        hook(txn_id)
+
+    def add(self, transaction: Transaction) -> None:
+        """Take a transaction among the live ones."""
+        with self._lock:
+            self._live[transaction.id] = transaction
+
+    def find(self, txn_id: str) -> Transaction | None:
+        """A live transaction by id."""
+        with self._lock:
+            return self._live.get(txn_id)
+
+    def live(self) -> list[Transaction]:
+        """Those not decided, or decided and still open at the venue."""
+        with self._lock:
+            return list(self._live.values())
+
+    def undecided(self) -> list[Transaction]:
+        """Those of which somebody still has to find out something."""
+        return [t for t in self.live() if t.state is not State.NEW and not t.state.is_terminal]
+
+    # -- changing a record ------------------------------------------------------------------------------------
+
+    def move(
+        self,
+        transaction: Transaction,
+        expected: Record,
+        row: str,
+        to: State,
+        *,
+        cause: str,
+        barrier: bool = False,
+        **changes: Any,
+    ) -> Record | None:
+        """
+        Make a transition of the table.
+
+        Args:
+            transaction: Whose.
+            expected: The record that the decision was made on.
+            row: The table's row, such as "T11".
+            to: The target state.
+            cause: What led to it, for the journal's log.
+            barrier: Wait for the disk even where the table does not ask for it.
+            changes: Fields of the record that change with it.
+
+        Returns:
+            The new record, or None when the transaction had moved on.
+
+        Raises:
+            JournalPoisonedError: Before a send: the intent could not be made durable, so nothing may be sent. After
+                a send the record is kept in memory instead and marked as not durable.
+            JournalError: The journal refuses the record.
+        """
+        transition = BY_ID[row]
+        sending = to in (State.SUBMITTING, State.CANCELLING)
+        new = self._write(
+            transaction,
+            expected,
+            lambda: expected.move(row, to, updated=self._clock.time(), **changes),
+            cause=f"{row} {cause}",
+            barrier=transition.barrier or barrier,
+            must_be_durable=sending,
+        )
+        if new is None:
+            return None
+        if to.is_terminal:
+            self.settled(transaction.id)
+        self._drop_if_finished(transaction, new)
+        if transition.event:
+            self.tell(transition.event, new, cause=cause)
+        return new
+
+    def note(self, transaction: Transaction, expected: Record, *, cause: str, **changes: Any) -> Record | None:
+        """Write new facts without a transition; not a barrier, because losing them only costs look-ups."""
+        new = self._write(
+            transaction,
+            expected,
+            lambda: expected.note(updated=self._clock.time(), **changes),
+            cause=cause,
+            barrier=False,
+            must_be_durable=False,
+        )
+        if new is not None:
+            self._drop_if_finished(transaction, new)
+        return new
+
+    def _write(
+        self,
+        transaction: Transaction,
+        expected: Record,
+        make: Callable[[], Record],
+        *,
+        cause: str,
+        barrier: bool,
+        must_be_durable: bool,
+    ) -> Record | None:
+        if not transaction.claim(expected.version):
+            return None
+        new: Record | None = None
+        durable = True
+        try:
+            candidate = make()
+            try:
+                self.journal.write(candidate, cause=cause, barrier=barrier)
+            except JournalPoisonedError as error:
+                if must_be_durable:
+                    raise
+                durable = False
+                self.alert("critical", "Journal cannot be written", str(error), candidate)
+            new = candidate
+        finally:
+            transaction.settle(new, cause=cause, durable=durable)
+        return new
+
+    def _drop_if_finished(self, transaction: Transaction, record: Record) -> None:
+        watched = record.proof is Proof.ABSENT and record.watch_until is not None
+        if record.state.is_terminal and not record.is_open_at_venue and not watched:
+            with self._lock:
+                self._live.pop(transaction.id, None)
+
+    # -- watermark and canary ---------------------------------------------------------------------------------
+
+    def note_order_id(self, order_id: str) -> None:
+        """An own order with this venue id exists: later orders are newer, and listings must show it."""
+        self.journal.note_watermark(order_id)
+        now = self._clock.monotonic()
+        with self._lock:
+            if not self._acks or int(order_id) > int(self._acks[-1][1]):
+                self._acks.append((now, order_id))
+                del self._acks[:-1000]
+
+    def canary(self, before: float) -> str | None:
+        """The newest own venue order id that was known at this monotonic second, if any."""
+        with self._lock:
+            for at, order_id in reversed(self._acks):
+                if at <= before:
+                    return order_id
+        return None
+
+    def is_bound(self, order_id: str, *, to_other_than: str) -> bool:
+        """Whether a venue order belongs to another transaction of ours."""
+        for transaction in self.live():
+            record = transaction.record
+            if record.order_id == order_id and record.kind == "ORDER":
+                return record.txn_id != to_other_than
+        known = self.journal.find_order(order_id)
+        return known is not None and known.txn_id != to_other_than
+
+    # -- telling ----------------------------------------------------------------------------------------------
+
+    def tell(self, event: str, record: Record, *, cause: str = "", topic: str = "transaction") -> None:
+        """Publish an event, and alert where it is one. Never raises into the trading path."""
+        if self._bus is not None:
+            try:
+                self._bus.publish(f"{topic}.{event}", facts(record))
+            except Exception as error:
+                _log.warning("event %s.%s of %s was not published: %s", topic, event, record.txn_id, error)
+        level = _LEVELS.get(event) if topic == "transaction" else None
+        if level is not None:
+            title = f"{record.order.type} {record.order.side} {record.order.symbol}: {event.replace('_', ' ')}"
+            self.alert(level, title, f"transaction {record.txn_id}: {cause or event}", record)
+
+    def alert(self, level: str, title: str, message: str, record: Record | None = None) -> None:
+        """Tell a person. Never raises into the trading path."""
+        _log.log({"critical": 50, "error": 40, "warning": 30}.get(level, 20), "%s: %s", title, message)
+        if self._alerts is None:
+            return
+        try:
+            self._alerts.send_alert(
+                source="execution",
+                level=level,
+                title=title,
+                message=message,
+                context=None if record is None else facts(record),
+            )
+        except Exception as error:
+            _log.warning("alert %r was not taken: %s", title, error)
+
+
+def facts(record: Record) -> dict[str, Any]:
+    """A record as events and alerts show it: money as text, nothing secret."""
+    order = record.order
+    return {
+        "event_id": f"{record.txn_id}:{record.version}",
+        "transaction_id": record.txn_id,
+        "kind": record.kind,
+        "parent_id": record.parent_id,
+        "symbol": order.symbol,
+        "side": order.side,
+        "type": order.type,
+        "amount": money.text(order.amount),
+        "price": None if order.price is None else money.text(order.price),
+        "client_order_id": order.client_order_id,
+        "order_id": record.order_id,
+        "order_status": record.order_status,
+        "state": record.state.value,
+        "verdict": record.verdict.value,
+        "proof": record.proof.value,
+        "reason": record.reason,
+        "filled": money.text(record.filled),
+        "fee": money.text(record.fee),
+        "candidates": list(record.candidates),
+    }

@@ -1,0 +1,64 @@
+"""The settings of a pipeline, and where its journal lives."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hireliab.core import config
+from hireliab.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineConfig:
+    """
+    Settings of a TransactionVerificationPipeline; all times are seconds.
+
+    Attributes:
+        name: Names the journal's folder and the client order ids' prefix; one pipeline for each name and account.
+        verification_timeout: From the first byte until the caller is answered "unknown"; it cancels nothing.
+        max_retries: Further sends after a proven non-execution.
+        late_arrival_bound: How long a request may arrive after its last byte left; None asks the adapter.
+        visibility_window: Lag that the venue's listings are allowed.
+        listing_interval: Least time between two listings while an outcome is unknown and young.
+        watch_interval: Time between two looks at orders that rest in the book.
+        afterwatch: How long an order that is presumed absent is looked for all the same.
+        max_running: Most transactions at once.
+    """
+
+    name: str = "default"
+    verification_timeout: float = 30.0
+    max_retries: int = 3
+    late_arrival_bound: float | None = None
+    visibility_window: float = 5.0
+    listing_interval: float = 4.0
+    watch_interval: float = 10.0
+    afterwatch: float = 86400.0
+    max_running: int = 64
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            allowed = "1 to 64 characters of A-Z, a-z, 0-9, dot, dash and underscore, starting with a letter or digit"
+            raise ConfigError(f"name must be {allowed}, got {self.name!r:.80}", setting="name", allowed=allowed)
+        config.number("verification_timeout", self.verification_timeout, above=0, high=86400)
+        config.whole("max_retries", self.max_retries, low=0, high=100)
+        config.number_or_none("late_arrival_bound", self.late_arrival_bound, low=0, high=86400)
+        config.number("visibility_window", self.visibility_window, low=0, high=3600)
+        config.number("listing_interval", self.listing_interval, above=0, high=3600)
+        config.number("watch_interval", self.watch_interval, above=0, high=3600)
+        config.number("afterwatch", self.afterwatch, low=0, high=30 * 86400)
+        config.whole("max_running", self.max_running, low=1, high=10000)
+
+
+def default_folder(name: str) -> Path:
+    """The journal's folder of a pipeline: below $HIRELIAB_HOME, or the platform's folder for a user's state."""
+    home = os.environ.get("HIRELIAB_HOME")
+    if home:
+        return Path(home) / name
+    import platformdirs  # noqa: PLC0415 - third parties are imported where they are used
+
+    return Path(platformdirs.user_state_dir("hireliab", appauthor=False)) / name

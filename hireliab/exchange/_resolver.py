@@ -1,0 +1,429 @@
+"""
+Resolver: one thread that finds out what became of every order whose outcome is not known.
+
+It looks up single orders by id or client id, which may run fast, and asks for listings, which are few and serve every
+case at once: one that was started after a case came up is good for it. An error, a throttle or an open breaker is
+never a negative. It also follows the orders that rest in the book until they close.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+from hireliab.core._threads import Stop, join_all, run_forever, start_thread
+from hireliab.core.clock import Clock
+from hireliab.errors import OrderNotFoundError
+from hireliab.exchange import evidence
+from hireliab.exchange._ledger import Ledger
+from hireliab.exchange._pipeline_settings import PipelineConfig
+from hireliab.exchange.adapter import (
+    Absent,
+    ExchangeAdapter,
+    FillListing,
+    Found,
+    OrderListing,
+    OrderState,
+    Unavailable,
+)
+from hireliab.exchange.transaction import Proof, Record, State, Transaction, seen
+
+BLIND_AFTER = 60.0
+"""Seconds without one successful read while something is undecided, after which a person is told."""
+LOOKUP_DELAYS = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0)
+"""Seconds between single look-ups of a young case; the last one repeats, and grows with the listings' pace."""
+LOOKUP_SPACING = 0.25
+"""Seconds between any two single look-ups on average: 240 a minute of the 300 that orders/status allows."""
+AFTERWATCH_AGES = (60.0, 300.0, 900.0, 3600.0)
+"""Seconds after an ABSENT verdict at which the order is looked for again; then every hour."""
+CANCEL_AGAIN_AFTER = 3.0
+"""Seconds after which a cancel is sent again when the order is still open; cancelling by id is idempotent."""
+_IDLE = 3600.0
+_MARGIN = 600.0
+"""Seconds by which the fills' listing starts before a send: our clock and the venue's differ."""
+
+
+@dataclasses.dataclass(slots=True)
+class Case:
+    """One undecided transaction in the resolver's hands; only its thread touches it."""
+
+    transaction: Transaction
+    proof: evidence.AbsenceProof
+    added: float
+    refused: bool = False
+    looks: int = 0
+    next_look: float = 0.0
+    next_cancel: float = 0.0
+    listings: int = 0
+    shouted: bool = False
+
+
+class Resolver:
+    """
+    Args:
+        on_settled: Called with a transaction's id when nothing more can be found out without a person.
+    """
+
+    def __init__(
+        self, *, ledger: Ledger, adapter: ExchangeAdapter, config: PipelineConfig, clock: Clock, stop: Stop
+    ) -> None:
+        self._ledger = ledger
+        self._adapter = adapter
+        self._config = config
+        self._clock = clock
+        self._stop = stop
+        self._lock = threading.Lock()  # guards _incoming and _settled_hook
+        self._incoming: list[Case] = []
+        self._cases: dict[str, Case] = {}  # the resolver thread's own, like everything below
+        self._last_listing = -_IDLE
+        self._blind_since: float | None = None
+        self._told_blind = False
+        self._thread: threading.Thread | None = None
+        self._undecidable: set[str] = set()
+        self._told_no_ids = False
+        self._watches: dict[str, tuple[float, int]] = {}  # txn id -> next look, looks done
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = start_thread(
+            lambda: run_forever(self.step, self._stop, what="resolver"), name=f"hireliab.resolver.{self._config.name}"
+        )
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end; the stop flag is the caller's."""
+        if self._thread is not None:
+            join_all([self._thread], timeout=timeout)
+
+    def add(self, transaction: Transaction, *, refused: bool = False) -> None:
+        """
+        Take over an undecided transaction, now that no more bytes of it will leave.
+
+        Args:
+            transaction: In RESOLVING, UNKNOWN, ACKED, WORKING or CANCELLING.
+            refused: The venue said no but hinted at an equal order: nothing can arrive late, so the fence is now.
+        """
+        now = self._clock.monotonic()
+        bound = self._config.late_arrival_bound
+        if bound is None:
+            bound = self._adapter.capabilities.late_arrival_bound
+        proof = evidence.AbsenceProof(fence=now + (0.0 if refused else bound), window=self._config.visibility_window)
+        with self._lock:
+            self._incoming.append(Case(transaction, proof, now, refused, next_look=now))
+        self._stop.wake()
+
+    def follow(self) -> None:
+        """Wake up: an order rests in the book now."""
+        self._stop.wake()
+
+    # -- the loop ---------------------------------------------------------------------------------------------
+
+    def step(self) -> float | None:
+        """Do what is due; returns the seconds until the next step."""
+        with self._lock:
+            incoming, self._incoming = self._incoming, []
+        for case in incoming:
+            self._cases[case.transaction.id] = case
+        for case in list(self._cases.values()):
+            if self._stop.is_set:
+                return None
+            if case.transaction.state.is_terminal:
+                self._close(case)
+            elif case.next_look <= self._clock.monotonic():
+                self._look(case)
+        if not self._stop.is_set and self._listing_due() <= 0:
+            self._list()
+        self._watch_blindness()
+        return self._pause()
+
+    def _close(self, case: Case) -> None:
+        self._cases.pop(case.transaction.id, None)
+        self._undecidable.discard(case.transaction.id)
+
+    def _pause(self) -> float:
+        now = self._clock.monotonic()
+        waits = [max(0.0, case.next_look - now) for case in self._cases.values()]
+        waits.append(self._listing_due())
+        with self._lock:
+            if self._incoming:
+                return 0.0
+        return max(0.0, min(waits))
+
+    def _pace(self, age: float) -> float:
+        """Seconds between listings for a case of this age (ARCHITECTURE.md section 6)."""
+        first = self._config.listing_interval
+        if age < 60.0:
+            return first
+        if age < 600.0:
+            return max(first, 10.0)
+        return max(first, 30.0) if age < 3600.0 else max(first, 300.0)
+
+    def _listing_due(self) -> float:
+        """Seconds until the next listing is due; 0 or less when it is."""
+        now = self._clock.monotonic()
+        paces = [self._pace(now - c.added) for c in self._cases.values() if c.transaction.record.order_id is None]
+        live = self._ledger.live()
+        if any(t.record.is_open_at_venue for t in live):
+            paces.append(self._config.watch_interval)
+        waits = [self._last_listing + min(paces) - now] if paces else []
+        waits += [self._watch_due(t) - now for t in live if t.record.watch_until is not None]
+        return min(waits, default=_IDLE)
+
+    def _watch_due(self, transaction: Transaction) -> float:
+        """Monotonic seconds at which a presumed absent order is looked for next."""
+        return self._watches.setdefault(transaction.id, (self._clock.monotonic() + AFTERWATCH_AGES[0], 0))[0]
+
+    def _watch_blindness(self) -> None:
+        if not self._cases:
+            self._blind_since, self._told_blind = None, False
+        elif self._blind_since is not None and not self._told_blind:
+            blind = self._clock.monotonic() - self._blind_since
+            if blind >= BLIND_AFTER:
+                self._told_blind = True
+                self._ledger.alert(
+                    "error",
+                    "Cannot see the exchange",
+                    f"no read has worked for {blind:.0f} s; {len(self._cases)} transactions are undecided",
+                )
+
+    def _saw(self, worked: bool) -> None:
+        if worked:
+            if self._told_blind:
+                self._ledger.alert("info", "The exchange can be seen again", f"{len(self._cases)} undecided")
+            self._blind_since, self._told_blind = None, False
+        elif self._blind_since is None:
+            self._blind_since = self._clock.monotonic()
+
+    # -- single look-ups --------------------------------------------------------------------------------------
+
+    def _look(self, case: Case) -> None:
+        record = case.transaction.record
+        delay = LOOKUP_DELAYS[min(case.looks + 1, len(LOOKUP_DELAYS) - 1)]
+        age = self._clock.monotonic() - case.added
+        case.looks += 1
+        if record.order_id is not None:
+            read = self._adapter.find_by_id(record.order_id)
+        else:
+            read = self._adapter.find_by_client_id(record.order.client_order_id)
+        # Counted from the end of the read: a dead exchange must not keep the thread in one case's time-outs.
+        # Many cases share the endpoint's limit, so each is looked up less often the more there are.
+        delay = max(delay if age < 60.0 else self._pace(age), len(self._cases) * LOOKUP_SPACING)
+        case.next_look = self._clock.monotonic() + delay
+        self._saw(worked=not isinstance(read, Unavailable))
+        if isinstance(read, Found) and record.kind == "ORDER" and not evidence.has_fields_of(record.order, read.order):
+            self._shout(case, record, (read.order,), "a venue order that is not ours carries its id")
+        elif isinstance(read, Found):
+            self.found(case.transaction, read.order)
+            if record.kind == "CANCEL":
+                self._cancel_again(case, read.order)
+        elif isinstance(read, Absent) and record.order_id is not None and record.kind == "ORDER":
+            self._lost_by_id(case, record)
+        if case.transaction.state.is_terminal:
+            self._close(case)
+
+    def _lost_by_id(self, case: Case, record: Record) -> None:
+        """The venue gave an id and does not know it: after the visibility window that is a riddle for listings."""
+        if self._clock.monotonic() - case.added <= self._config.visibility_window:
+            return
+        cause = f"order {record.order_id} not found by its id"
+        if record.state is State.ACKED:
+            self._ledger.move(case.transaction, record, "T13", State.RESOLVING, cause=cause, order_id=None)
+        else:
+            self._ledger.note(case.transaction, record, cause=cause, order_id=None)
+
+    def _cancel_again(self, case: Case, order: OrderState) -> None:
+        now = self._clock.monotonic()
+        if order.status.is_closed or now < case.next_cancel:
+            return
+        case.next_cancel = now + CANCEL_AGAIN_AFTER
+        try:
+            prepared = self._adapter.prepare_cancel(order.order_id)
+            self.found(case.transaction, prepared.submit(lambda: None))
+        except OrderNotFoundError:
+            pass  # the next look by id tells
+        except Exception as error:
+            self._ledger.note(case.transaction, case.transaction.record, cause=f"cancel again: {error}")
+
+    def found(self, transaction: Transaction, order: OrderState) -> None:
+        """Draw the conclusion from a read of a transaction's own order; safe from any thread."""
+        record = transaction.record
+        if record.state.is_terminal:
+            return
+        facts = seen(order)
+        if record.kind == "CANCEL":
+            step = evidence.settle_cancel(record, order)
+            if step is not None and record.state is State.UNKNOWN:
+                back = self._ledger.move(transaction, record, "T16", State.CANCELLING, cause="found", **facts)
+                if back is None:
+                    return
+                record = back
+        else:
+            step = evidence.settle(record, order)
+        cause = f"venue shows {order.raw_status or order.status.value}, filled {facts['filled']}"
+        if step is not None:
+            self._ledger.move(transaction, record, step.row, step.to, cause=cause, proof=step.proof, reason="", **facts)
+        elif record.kind == "ORDER" and record.state is State.RESOLVING:
+            self._ledger.move(transaction, record, "T10", State.ACKED, cause=cause, **facts)
+        elif record.kind == "ORDER" and record.state is State.UNKNOWN and record.order_id is None:
+            self._ledger.move(transaction, record, "T16", State.ACKED, cause=cause, **facts)
+        elif any(getattr(record, name) != value for name, value in facts.items()):
+            self._ledger.note(transaction, record, cause=cause, **facts)
+
+    # -- listings ---------------------------------------------------------------------------------------------
+
+    def _list(self) -> None:
+        started = self._last_listing = self._clock.monotonic()
+        lost = [
+            c
+            for c in self._cases.values()
+            if c.transaction.record.order_id is None and not c.transaction.state.is_terminal and c.added <= started
+        ]
+        resting = [t for t in self._ledger.live() if t.record.is_open_at_venue]
+        watched = [t for t in self._ledger.live() if t.record.watch_until and self._watch_due(t) <= started]
+        floors = [int(c.transaction.record.baseline) for c in lost]
+        floors += [int(t.record.baseline) for t in watched]
+        floors += [int(t.record.order_id) - 1 for t in resting if t.record.order_id is not None]
+        if not floors:
+            return
+        orders = self._adapter.list_orders_since(str(min(floors)))
+        self._saw(worked=not isinstance(orders, Unavailable))
+        if isinstance(orders, Unavailable):
+            return
+        by_id = {order.order_id: order for order in orders.orders}
+        for transaction in resting:
+            shown = by_id.get(transaction.record.order_id or "")
+            if shown is not None:
+                self._follow(transaction, shown)
+        for transaction in watched:
+            self._afterwatch(transaction, orders)
+        if not lost:
+            return
+        since = min(c.transaction.record.baseline_time for c in lost) - _MARGIN
+        fills = self._adapter.list_fills_since(since)
+        for case in lost:
+            self._weigh(case, orders, fills if isinstance(fills, FillListing) else None)
+        if orders.orders:
+            self._ledger.journal.note_watermark(max(by_id, key=int))
+
+    def _weigh(self, case: Case, orders: OrderListing, fills: FillListing | None) -> None:
+        transaction, record = case.transaction, case.transaction.record
+        if record.state.is_terminal or record.order_id is not None:
+            return
+        finding = evidence.search(
+            record,
+            orders.orders,
+            () if fills is None else fills.fills,
+            is_bound=lambda order_id: self._ledger.is_bound(order_id, to_other_than=record.txn_id),
+        )
+        finding = self._follow_leads(record, finding)
+        if len(finding.ours) > 1 or (finding.ours and not evidence.has_fields_of(record.order, finding.ours[0])):
+            self._shout(case, record, finding.ours, "several venue orders, or a different one, carry its client order id")
+        elif finding.ours:
+            self.found(transaction, finding.ours[0])
+        elif finding.candidates:
+            case.proof.candidate()
+            self._tell_no_ids(finding.candidates)
+            case.listings += orders.started >= case.proof.fence
+            if case.listings >= evidence.NEGATIVES:
+                self._shout(case, record, finding.candidates, "venue orders without a client order id look like it")
+        elif fills is not None and not finding.leads:
+            canary = self._ledger.canary(orders.started - self._config.visibility_window)
+            shown = (
+                canary is None
+                or not evidence.is_newer(canary, orders.since)
+                or any(order.order_id == canary for order in orders.orders)
+            )
+            if case.proof.negative(started=orders.started, canary_shown=shown):
+                self._absent(case, record)
+
+    def _follow_leads(self, record: Record, finding: evidence.Finding) -> evidence.Finding:
+        """Fills may be visible before their orders are: ask for those orders by id."""
+        if finding.ours or not finding.leads:
+            return finding
+        ours, candidates, open_leads = [], list(finding.candidates), []
+        for order_id in finding.leads[:5]:
+            read = self._adapter.find_by_id(order_id)
+            if not isinstance(read, Found):
+                open_leads.append(order_id)
+            elif evidence.is_ours(record, read.order):
+                ours.append(read.order)
+            elif read.order.client_order_id is None and evidence.has_fields_of(record.order, read.order):
+                candidates.append(read.order)
+        return evidence.Finding(tuple(ours), tuple(candidates), (*open_leads, *finding.leads[5:]))
+
+    def _absent(self, case: Case, record: Record) -> None:
+        row = "T14" if record.state is State.RESOLVING else "T17"
+        if case.refused:
+            proof, watch = Proof.REJECTED, None
+        elif self._adapter.capabilities.late_arrival_is_proof:
+            proof, watch = Proof.FENCED, None
+        else:
+            proof = Proof.ABSENT
+            watch = self._clock.time() + self._config.afterwatch if self._config.afterwatch > 0 else None
+        self._ledger.move(
+            case.transaction,
+            record,
+            row,
+            State.FAILED,
+            cause=f"{evidence.NEGATIVES} complete listings after the fence do not show it",
+            proof=proof,
+            watch_until=watch,
+        )
+
+    def _afterwatch(self, transaction: Transaction, orders: OrderListing) -> None:
+        """Look again for an order that was presumed absent; the only way out of a decided state."""
+        record = transaction.record
+        looks = self._watches[transaction.id][1] + 1
+        age = AFTERWATCH_AGES[looks] - AFTERWATCH_AGES[looks - 1] if looks < len(AFTERWATCH_AGES) else _IDLE
+        self._watches[transaction.id] = (self._clock.monotonic() + age, looks)
+        finding = evidence.search(record, orders.orders, (), is_bound=lambda _: True)
+        if finding.ours:
+            self._watches.pop(transaction.id)
+            cause = f"venue order {finding.ours[0].order_id} appeared after it was presumed absent"
+            moved = self._ledger.move(
+                transaction, record, "T25", State.RESOLVING, cause=cause, proof=Proof.NONE, watch_until=None
+            )
+            if moved is not None:
+                self.add(transaction)
+                self.found(transaction, finding.ours[0])
+        elif record.watch_until is not None and self._clock.time() > record.watch_until:
+            self._watches.pop(transaction.id)
+            self._ledger.note(transaction, record, cause="afterwatch ended", watch_until=None)
+
+    def _shout(self, case: Case, record: Record, orders: tuple[OrderState, ...], why: str) -> None:
+        """Only a person can decide this one: say so once, keep the candidates, go on looking."""
+        candidates = tuple(sorted(order.order_id for order in orders))
+        self._undecidable.add(record.txn_id)
+        if record.candidates != candidates or not record.needs_human:
+            self._ledger.note(
+                case.transaction, record, cause=why, candidates=candidates, needs_human=True, reason=why
+            )
+        if not case.shouted:
+            case.shouted = True
+            self._ledger.alert(
+                "critical",
+                f"{record.order.type} {record.order.side} {record.order.symbol}: needs a person",
+                f"transaction {record.txn_id}: {why}: {', '.join(candidates)}; look at the exchange's order history",
+                record,
+            )
+            self._ledger.settled(record.txn_id)
+
+    def _tell_no_ids(self, orders: tuple[OrderState, ...]) -> None:
+        if not self._told_no_ids and any(order.status.is_closed for order in orders):
+            self._told_no_ids = True
+            self._ledger.alert(
+                "warning",
+                "The exchange hides client order ids",
+                "closed orders are listed without their client order id; lost answers may stay undecidable",
+            )
+
+    def _follow(self, transaction: Transaction, order: OrderState) -> None:
+        """Keep the record of a decided, resting order current until it closes."""
+        record = transaction.record
+        facts = seen(order)
+        if not any(getattr(record, name) != value for name, value in facts.items()) or order.filled < record.filled:
+            return
+        cause = f"venue shows {order.raw_status or order.status.value}, filled {order.filled}"
+        new = self._ledger.note(transaction, record, cause=cause, **facts)
+        if new is not None:
+            event = {"Done": "filled", "Canceled": "closed", "Rejected": "closed"}.get(order.status.value, "updated")
+            self._ledger.tell(event, new, topic="order")

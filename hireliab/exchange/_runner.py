@@ -1,0 +1,381 @@
+"""
+Runner: takes one transaction through its phases, in a thread of its own.
+
+Prepare (everything that can wait or refuse), barrier, send, read back, decide. Whatever is ambiguous goes to the
+resolver; the runner then only waits, and answers "unknown" when the caller's time is over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import logging
+import os
+import random
+from collections.abc import Callable
+
+from hireliab.core._threads import Stop
+from hireliab.core.clock import Clock
+from hireliab.errors import (
+    AuthenticationError,
+    ClosedError,
+    ConfigError,
+    DuplicateOrderError,
+    HireliabError,
+    InvalidOrderError,
+    JournalError,
+    NotSentError,
+    OrderNotFoundError,
+    OutcomeUnknownError,
+    RefusedError,
+    ThrottledError,
+    TransactionDeniedError,
+)
+from hireliab.exchange import evidence
+from hireliab.exchange._ledger import Ledger
+from hireliab.exchange._pipeline_settings import PipelineConfig
+from hireliab.exchange._resolver import Resolver
+from hireliab.exchange.adapter import Absent, ExchangeAdapter, Found, Order, OrderState, Prepared
+from hireliab.exchange.transaction import Proof, Record, State, Transaction, seen
+
+_log = logging.getLogger("hireliab.transactions")
+
+VERIFY_DELAYS = (0.05, 0.15, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0)
+"""Seconds between reads of an acknowledged order; the last one repeats."""
+RETRY_BASE = 0.2
+RETRY_MOST = 2.0
+"""Seconds of the full-jitter pause before a further send, and the longest throttle that is waited for: a stale order
+is worse than none."""
+
+
+class _Sent(enum.Enum):
+    """What a send led to."""
+
+    DECIDED = "decided"
+    UNDECIDED = "undecided"
+    AGAIN = "again"
+
+
+class StoppedError(NotSentError, ClosedError):
+    """The pipeline was stopped before the first byte."""
+
+
+class Runner:
+    """
+    Args:
+        wait_for_gate: Waits until a symbol's recovered rows are decided; whether they are, given symbol and seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        adapter: ExchangeAdapter,
+        resolver: Resolver,
+        config: PipelineConfig,
+        clock: Clock,
+        stop: Stop,
+        wait_for_gate: Callable[[str, float], bool],
+    ) -> None:
+        self._ledger = ledger
+        self._adapter = adapter
+        self._resolver = resolver
+        self._config = config
+        self._clock = clock
+        self._stop = stop
+        self._wait_for_gate = wait_for_gate
+        self._pid = os.getpid()
+
+    def run(self, transaction: Transaction) -> None:
+        """Run to an answer; never raises."""
+        try:
+            if transaction.record.kind == "CANCEL":
+                self._cancel(transaction)
+            else:
+                self._order(transaction)
+        except BaseException as error:
+            _log.exception("transaction %s: the runner failed", transaction.id)
+            self._rescue(transaction, error)
+        finally:
+            transaction.answer()
+
+    def refuse(self, transaction: Transaction, error: HireliabError) -> None:
+        """Give the verdict of a transaction that could not even start."""
+        self._not_sent(transaction, error)
+        transaction.answer()
+
+    def _rescue(self, transaction: Transaction, error: BaseException) -> None:
+        """Whatever went wrong here, a record that may have been sent must reach the resolver."""
+        record = transaction.record
+        self._ledger.alert("critical", "Transaction runner failed", f"{transaction.id}: {error!r}", record)
+        if record.state is State.SUBMITTING:
+            self._ledger.move(transaction, record, "T9", State.RESOLVING, cause=f"runner failed: {error!r}")
+        if not transaction.state.is_terminal and transaction.state is not State.NEW:
+            self._resolver.add(transaction)
+        if transaction.state is State.NEW:
+            wrapped = error if isinstance(error, HireliabError) else NotSentError(f"not sent: {error!r}")
+            self._not_sent(transaction, wrapped)
+
+    # -- an order ---------------------------------------------------------------------------------------------
+
+    def _order(self, transaction: Transaction) -> None:
+        symbol = transaction.record.order.symbol
+        if not self._wait_for_gate(symbol, self._config.verification_timeout):
+            self._deny(
+                transaction,
+                TransactionDeniedError(
+                    f"transaction {transaction.id}: {symbol} has orders from before the restart that are not decided;"
+                    " call unresolved() or wait_resolved(), then ask again",
+                    reason="recovering",
+                    transaction_id=transaction.id,
+                ),
+            )
+            return
+        for attempt in range(1, self._config.max_retries + 2):
+            last = attempt > self._config.max_retries
+            try:
+                self._check_open()
+                prepared = self._adapter.prepare(transaction.record.order)
+            except NotSentError as error:
+                if last or not error.retryable or not self._pause(attempt):
+                    self._not_sent(transaction, error)
+                    return
+                continue
+            except (InvalidOrderError, ConfigError) as error:
+                self._deny(transaction, error)
+                return
+            except HireliabError as error:
+                self._not_sent(transaction, error)
+                return
+            if not self._barrier(transaction, prepared, prepared.order, attempt):
+                return
+            outcome = self._send(transaction, prepared, last=last)
+            if outcome is _Sent.AGAIN:
+                continue
+            if outcome is _Sent.UNDECIDED:
+                self._await_answer(transaction)
+            return
+
+    def _barrier(self, transaction: Transaction, prepared: Prepared, order: Order, attempt: int) -> bool:
+        """Make the intent durable; False, with the verdict given, when that failed."""
+        record = transaction.record
+        try:
+            moved = self._ledger.move(
+                transaction,
+                record,
+                "T3" if record.state is State.NEW else "T6",
+                State.SUBMITTING,
+                cause=f"attempt {attempt}",
+                order=order,
+                attempt=attempt,
+                sent_wall=self._clock.time(),
+                baseline=self._ledger.journal.watermark,
+                baseline_time=self._adapter.server_time(),
+            )
+            assert moved is not None, "bug: only the runner moves a transaction before it is sent"
+        except BaseException as error:
+            prepared.abandon()
+            if not isinstance(error, HireliabError):
+                raise
+            self._not_sent(transaction, error)
+            return False
+        return True
+
+    def _send(self, transaction: Transaction, prepared: Prepared, *, last: bool) -> _Sent:
+        """Send once and draw the conclusion."""
+        record = transaction.record
+        transaction.mark_sent(self._clock.monotonic())
+        try:
+            state = prepared.submit(self._check_open)
+        except NotSentError as error:
+            if not last and error.retryable and self._pause(record.attempt):
+                return _Sent.AGAIN
+            self._fail(transaction, "T5", Proof.NOT_SENT, error)
+            return _Sent.DECIDED
+        except ThrottledError as error:
+            # Refused by the limiter before it reached the book (nobitex-api.md 4.1): proven not placed.
+            if not last and error.retry_after <= RETRY_MOST and self._sleep(error.retry_after):
+                return _Sent.AGAIN
+            self._fail(transaction, "T7", Proof.REJECTED, error)
+            return _Sent.DECIDED
+        except DuplicateOrderError as error:
+            # A proxy may have delivered ours twice, and this may be the answer to the second.
+            self._ambiguous(transaction, error, refused=True)
+        except RefusedError as error:
+            self._fail(transaction, "T7", Proof.REJECTED, error)
+            if isinstance(error, AuthenticationError):
+                self._ledger.alert("critical", "The exchange refuses the credentials", str(error), transaction.record)
+            return _Sent.DECIDED
+        except BaseException as error:
+            if not isinstance(error, OutcomeUnknownError):
+                _log.exception("transaction %s: unexpected error while sending", transaction.id)
+            self._ambiguous(transaction, error)
+        else:
+            self._acknowledge(transaction, state)
+            self._verify(transaction)
+        return _Sent.DECIDED if transaction.state.is_terminal else _Sent.UNDECIDED
+
+    def _ambiguous(self, transaction: Transaction, error: BaseException, *, refused: bool = False) -> None:
+        """It may have happened: never send again, find out."""
+        if isinstance(error, Exception):
+            transaction.answer_error(error)
+        self._ledger.move(
+            transaction,
+            transaction.record,
+            "T9",
+            State.RESOLVING,
+            cause=f"{type(error).__name__}: {error}",
+            reason=str(error),
+        )
+        self._resolver.add(transaction, refused=refused)
+
+    def _acknowledge(self, transaction: Transaction, state: OrderState) -> None:
+        hidden = self._adapter.capabilities.listing_shows_client_id is False
+        self._ledger.move(
+            transaction,
+            transaction.record,
+            "T8",
+            State.ACKED,
+            cause=f"acknowledged as {state.order_id}",
+            # Where listings hide the client order id, this id is the only way back to the order.
+            barrier=hidden,
+            **seen(state),
+        )
+        self._ledger.note_order_id(state.order_id)
+
+    def _verify(self, transaction: Transaction) -> None:
+        """Read the order until it is decided or the time is over."""
+        since = self._clock.monotonic()
+        deadline = (transaction.sent_at or since) + self._config.verification_timeout
+        looks = 0
+        while not transaction.state.is_terminal:
+            record = transaction.record
+            assert record.order_id is not None, "bug: acknowledged without an id"
+            read = self._adapter.find_by_id(record.order_id)
+            now = self._clock.monotonic()
+            if isinstance(read, Found):
+                if not evidence.has_fields_of(record.order, read.order):
+                    cause = f"order {record.order_id} is not the order that was sent"
+                    self._ledger.move(transaction, record, "T13", State.RESOLVING, cause=cause, order_id=None)
+                    break
+                self._resolver.found(transaction, read.order)
+                if transaction.record.state.is_terminal:
+                    break
+            elif isinstance(read, Absent) and now - since > self._config.visibility_window:
+                cause = f"order {record.order_id} not found by its id"
+                self._ledger.move(transaction, record, "T13", State.RESOLVING, cause=cause, order_id=None)
+                break
+            delay = VERIFY_DELAYS[min(looks, len(VERIFY_DELAYS) - 1)]
+            looks += 1
+            if now >= deadline or not self._sleep(min(delay, deadline - now)):
+                break
+        if not transaction.state.is_terminal:
+            self._resolver.add(transaction)
+        elif transaction.record.is_open_at_venue:
+            self._resolver.follow()
+
+    def _await_answer(self, transaction: Transaction) -> None:
+        """Wait for the resolver until the caller's time is over, then say that the outcome is unknown."""
+        sent = transaction.sent_at or self._clock.monotonic()
+        left = sent + self._config.verification_timeout - self._clock.monotonic()
+        transaction.wait_until(lambda record: record.state.is_terminal or self._stop.is_set, max(0.0, left))
+        while not transaction.state.is_terminal and transaction.state is not State.UNKNOWN:
+            record = transaction.record
+            why = "pipeline stopped" if self._stop.is_set else f"not decided in {self._config.verification_timeout:g} s"
+            # None: the resolver moved it between our look and this claim. Look again.
+            self._ledger.move(transaction, record, "T15", State.UNKNOWN, cause=why, reason=record.reason or why)
+
+    # -- a cancel ---------------------------------------------------------------------------------------------
+
+    def _cancel(self, transaction: Transaction) -> None:
+        record = transaction.record
+        order_id = record.order_id
+        assert order_id is not None, "bug: a cancel without an order id"
+        try:
+            self._check_open()
+            prepared = self._adapter.prepare_cancel(order_id)
+        except HireliabError as error:
+            self._not_sent(transaction, error)
+            return
+        try:
+            moved = self._ledger.move(
+                transaction, record, "T18", State.CANCELLING, cause="cancel", attempt=1, sent_wall=self._clock.time()
+            )
+            assert moved is not None, "bug: only the runner moves a cancel before it is sent"
+        except BaseException as error:
+            prepared.abandon()
+            if not isinstance(error, HireliabError):
+                raise
+            self._not_sent(transaction, error)
+            return
+        transaction.mark_sent(self._clock.monotonic())
+        try:
+            self._resolver.found(transaction, prepared.submit(self._check_open))
+        except OrderNotFoundError:
+            pass  # the reads by id tell
+        except Exception as error:
+            transaction.answer_error(error)
+            self._ledger.note(transaction, transaction.record, cause=f"cancel: {type(error).__name__}: {error}")
+        if not transaction.state.is_terminal:
+            self._resolver.add(transaction)
+            self._await_answer(transaction)
+
+    # -- ends and pauses --------------------------------------------------------------------------------------
+
+    def _fail(self, transaction: Transaction, row: str, proof: Proof, error: Exception) -> None:
+        transaction.answer_error(error)
+        self._ledger.move(
+            transaction, transaction.record, row, State.FAILED, cause=str(error), proof=proof, reason=str(error)
+        )
+
+    def _not_sent(self, transaction: Transaction, error: Exception) -> None:
+        """Nothing of this transaction ever left: say so. The idempotency key stays free."""
+        record = transaction.record
+        transaction.answer_error(error)
+        if record.state is State.SUBMITTING:  # an earlier attempt was proven not to have left
+            self._fail(transaction, "T5", Proof.NOT_SENT, error)
+            return
+        self._unsent(transaction, record, "T4", Proof.NOT_SENT, error)
+
+    def _deny(self, transaction: Transaction, error: Exception) -> None:
+        record = transaction.record
+        transaction.answer_error(error)
+        if record.state is State.SUBMITTING:
+            self._fail(transaction, "T5", Proof.NOT_SENT, error)
+            return
+        self._unsent(transaction, record, "T1", Proof.DENIED, error)
+
+    def _unsent(self, transaction: Transaction, record: Record, row: str, proof: Proof, error: Exception) -> None:
+        try:
+            self._ledger.move(
+                transaction,
+                record,
+                row,
+                State.FAILED,
+                cause=str(error),
+                proof=proof,
+                reason=str(error),
+                idempotency_key=None,
+            )
+        except (JournalError, ClosedError) as closed:
+            # Closed: a record that nobody needs cannot be written. The verdict is true without it.
+            _log.warning("transaction %s: %s was not journalled: %s", transaction.id, proof.value, closed)
+            if transaction.claim(record.version):
+                failed = record.move(row, State.FAILED, proof=proof, reason=str(error), idempotency_key=None)
+                transaction.settle(dataclasses.replace(failed, updated=self._clock.time()), durable=False)
+
+    def _check_open(self) -> None:
+        """Run just before the first byte: the last moment at which nothing has happened."""
+        if os.getpid() != self._pid:
+            raise StoppedError(f"pipeline {self._config.name}: belongs to process {self._pid}; make one after fork()")
+        if self._stop.is_set:
+            raise StoppedError(f"pipeline {self._config.name}: stopped; nothing was sent")
+        if self._ledger.journal.poisoned:
+            raise StoppedError(f"pipeline {self._config.name}: the journal failed; restart; nothing was sent")
+
+    def _pause(self, attempt: int) -> bool:
+        """Full-jitter back-off before a further send; False when the pipeline stops meanwhile."""
+        return self._sleep(random.uniform(0.0, min(RETRY_MOST, RETRY_BASE * 2**attempt)))
+
+    def _sleep(self, seconds: float) -> bool:
+        return not self._stop.sleep(seconds)

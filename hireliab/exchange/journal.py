@@ -1,0 +1,80 @@
+"""
+What the pipeline needs of a journal. Pure.
+
+Rule: losing any record that was not a barrier may only cost extra look-ups, never a different decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hireliab.exchange.adapter import Account, Fill
+from hireliab.exchange.transaction import Record
+
+
+class Journal(Protocol):
+    """
+    Durable records of transactions. Any thread may call any method.
+
+    Guarantee: a `write` with ``barrier=True`` returns after the record, and everything written before it, survives
+    power loss. After a crash the journal is a prefix of what was written.
+    """
+
+    def open(self) -> None:
+        """Open or make it and take its lock; raises JournalError and children."""
+
+    def bind(self, account: Account) -> None:
+        """Write whose orders these are, or raise JournalError when they are another account's."""
+
+    @property
+    def bound(self) -> Account | None:
+        """Whose orders these are, as written, or None for a new journal."""
+
+    @property
+    def poisoned(self) -> bool:
+        """Whether a write failed: nothing more is sent."""
+
+    def write(self, record: Record, *, cause: str, barrier: bool) -> None:
+        """
+        Write the record's next version.
+
+        Raises:
+            JournalPoisonedError: This or an earlier write failed.
+            IdempotencyConflictError: Another transaction has the idempotency key.
+            JournalError: The version is not the next one, or the venue's order id is another transaction's.
+        """
+
+    def write_fills(self, txn_id: str, fills: Sequence[Fill]) -> None:
+        """Keep fills, each once; not a barrier."""
+
+    def note_watermark(self, order_id: str) -> None:
+        """Keep the newest own venue order id; not a barrier."""
+
+    @property
+    def watermark(self) -> str:
+        """The newest own venue order id known, "0" for none."""
+
+    def unfinished(self) -> list[Record]:
+        """Not decided, or decided and still open or watched: what a restart goes on with. Oldest first."""
+
+    def get(self, txn_id: str) -> Record | None:
+        """One transaction."""
+
+    def find_key(self, idempotency_key: str) -> Record | None:
+        """The transaction that holds an idempotency key."""
+
+    def find_order(self, order_id: str) -> Record | None:
+        """The transaction that a venue order belongs to."""
+
+    def select(self, *, states: Sequence[str] | None = None, limit: int = 1000) -> list[Record]:
+        """Transactions in these states, newest first."""
+
+    def fills(self, txn_id: str) -> list[Fill]:
+        """The fills of one transaction."""
+
+    def send_times(self, since: float) -> list[float]:
+        """Unix seconds of every intended send from `since` on."""
+
+    def close(self) -> None:
+        """Write what is pending, release the lock; idempotent."""

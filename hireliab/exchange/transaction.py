@@ -1,0 +1,547 @@
+"""
+What a transaction is: its states, the one table of allowed transitions, its record, its verdict. Pure.
+
+A durable SUBMITTING record means "may have been sent"; its absence means "was not sent". Everything else follows
+from that and from the table. The original's phases and statuses are derived from the finer state.
+
+Source: a saga with one pivot step (Garcia-Molina and Salem, 1987) behind a write-ahead intent; transactions.md 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from hireliab.core import money
+from hireliab.core.clock import SYSTEM_CLOCK, Clock
+from hireliab.errors import OutcomeUnknownError, PartialFillError, TransactionDeniedError
+from hireliab.exchange.adapter import Fill, Order, OrderState, OrderStatus
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+COMMIT_RULES = ("accepted", "filled")
+PARTIAL_RULES = ("raise", "accept")
+
+
+class State(enum.Enum):
+    """The persisted state."""
+
+    NEW = "NEW"  # before the first record; never persisted
+    PREPARED = "PREPARED"
+    SUBMITTING = "SUBMITTING"
+    ACKED = "ACKED"
+    WORKING = "WORKING"
+    RESOLVING = "RESOLVING"
+    UNKNOWN = "UNKNOWN"
+    CANCELLING = "CANCELLING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    ROLLED_BACK = "ROLLED_BACK"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Decided; only a FAILED with proof ABSENT may ever be left again (T25)."""
+        return self in (State.COMPLETED, State.FAILED, State.ROLLED_BACK)
+
+
+class Phase(enum.Enum):
+    """The original's phases."""
+
+    PREPARE = "prepare"
+    COMMIT = "commit"
+    VERIFY = "verify"
+    RECONCILE = "reconcile"
+    COMPLETE = "complete"
+    ROLLBACK = "rollback"
+    FAILED = "failed"
+
+
+class Status(enum.Enum):
+    """The original's statuses."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+    UNKNOWN = "unknown"
+
+
+PHASES: dict[State, tuple[Phase, Status]] = {
+    State.NEW: (Phase.PREPARE, Status.PENDING),
+    State.PREPARED: (Phase.PREPARE, Status.PENDING),
+    State.SUBMITTING: (Phase.COMMIT, Status.IN_PROGRESS),
+    State.ACKED: (Phase.VERIFY, Status.IN_PROGRESS),
+    State.WORKING: (Phase.VERIFY, Status.IN_PROGRESS),
+    State.RESOLVING: (Phase.RECONCILE, Status.IN_PROGRESS),
+    State.UNKNOWN: (Phase.RECONCILE, Status.UNKNOWN),
+    State.CANCELLING: (Phase.ROLLBACK, Status.IN_PROGRESS),
+    State.COMPLETED: (Phase.COMPLETE, Status.COMPLETED),
+    State.FAILED: (Phase.FAILED, Status.FAILED),
+    State.ROLLED_BACK: (Phase.ROLLBACK, Status.ROLLED_BACK),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One row of the table: `barrier` says that the record is on disk before anybody acts on it."""
+
+    id: str
+    sources: tuple[State, ...]
+    targets: tuple[State, ...]
+    barrier: bool
+    event: str
+    guard: str
+
+
+_S = State
+_READING = (_S.ACKED, _S.WORKING, _S.RESOLVING, _S.UNKNOWN)
+
+TRANSITIONS: tuple[Transition, ...] = (
+    Transition("T1", (_S.NEW,), (_S.FAILED,), False, "denied", "refused before sending"),
+    Transition("T2", (_S.NEW,), (_S.PREPARED,), False, "", "two-step use only; losing it means never sent"),
+    Transition("T3", (_S.NEW, _S.PREPARED), (_S.SUBMITTING,), True, "", "everything that can wait or refuse passed"),
+    Transition("T4", (_S.NEW, _S.PREPARED), (_S.FAILED,), False, "failed", "not sent: aborted, or recovery found it"),
+    Transition("T5", (_S.SUBMITTING,), (_S.FAILED,), True, "failed", "proven not sent, no further send allowed"),
+    Transition("T6", (_S.SUBMITTING,), (_S.SUBMITTING,), True, "", "proven not sent or throttled, retries left"),
+    Transition("T7", (_S.SUBMITTING,), (_S.FAILED,), True, "rejected", "the venue's definite no"),
+    Transition("T8", (_S.SUBMITTING,), (_S.ACKED,), False, "", "answer with an id and the order's own fields"),
+    Transition("T9", (_S.SUBMITTING,), (_S.RESOLVING,), False, "resolving", "anything ambiguous"),
+    Transition("T10", (_S.RESOLVING,), (_S.ACKED, _S.WORKING), False, "", "the order was found"),
+    Transition("T11", _READING, (_S.COMPLETED,), True, "completed", "a read shows that the goal is reached"),
+    Transition("T11b", _READING, (_S.COMPLETED,), True, "partial", "the venue closed it, 0 < filled < amount"),
+    Transition("T12", _READING, (_S.FAILED,), True, "rejected", "a read shows Rejected, nothing filled"),
+    Transition("T12b", _READING, (_S.FAILED,), True, "closed_unfilled", "the venue closed it, nothing filled"),
+    Transition("T13", (_S.ACKED,), (_S.RESOLVING,), False, "resolving", "the look-up by id says absent"),
+    Transition("T14", (_S.RESOLVING,), (_S.FAILED,), True, "absent", "absence proof"),
+    Transition(
+        "T15",
+        (_S.RESOLVING, _S.ACKED, _S.WORKING, _S.CANCELLING),
+        (_S.UNKNOWN,),
+        True,
+        "unknown",
+        "foreground time spent without a decisive read; the goal is kept",
+    ),
+    Transition("T16", (_S.UNKNOWN,), (_S.ACKED, _S.WORKING, _S.CANCELLING), False, "", "found in the background"),
+    Transition("T17", (_S.UNKNOWN,), (_S.FAILED,), True, "absent", "absence proof"),
+    Transition(
+        "T18",
+        (_S.NEW, _S.WORKING, _S.ACKED, _S.CANCELLING),
+        (_S.CANCELLING,),
+        True,
+        "cancelling",
+        "cancel intent, before the cancel is sent (NEW: a child row)",
+    ),
+    Transition("T19", (_S.CANCELLING,), (_S.ROLLED_BACK,), True, "cancelled", "a read shows closed, nothing filled"),
+    Transition("T20", (_S.CANCELLING,), (_S.COMPLETED,), True, "late_fill", "fully filled before the cancel"),
+    Transition("T21", (_S.CANCELLING,), (_S.COMPLETED,), True, "partial", "closed with 0 < filled < amount"),
+    Transition("T25", (_S.FAILED,), (_S.RESOLVING,), True, "resurrected", "proof ABSENT, and the order appeared"),
+    Transition(
+        "T26",
+        (_S.UNKNOWN,),
+        (_S.COMPLETED, _S.FAILED, _S.ROLLED_BACK),
+        True,
+        "resolved_by_operator",
+        "the operator's word, with evidence and name",
+    ),
+    Transition(
+        "T27",
+        tuple(state for state in State if not state.is_terminal and state is not State.NEW),
+        tuple(state for state in State if not state.is_terminal and state is not State.NEW),
+        True,
+        "",
+        "claimed by a recovering owner; the state stays",
+    ),
+    Transition(
+        "T28", (_S.NEW,), (_S.WORKING, _S.COMPLETED), True, "orphan_adopted", "the operator adopts a foreign order"
+    ),
+)
+BY_ID: dict[str, Transition] = {row.id: row for row in TRANSITIONS}
+
+
+class Proof(enum.Enum):
+    """Why a decided transaction is decided so."""
+
+    NONE = ""
+    LIVE = "LIVE"
+    FILLED = "FILLED"
+    PARTIAL = "PARTIAL"
+    DENIED = "DENIED"
+    NOT_SENT = "NOT_SENT"
+    REJECTED = "REJECTED"
+    CLOSED_UNFILLED = "CLOSED_UNFILLED"
+    FENCED = "FENCED"
+    ABSENT = "ABSENT"
+    CANCELLED = "CANCELLED"
+    OPERATOR = "OPERATOR"
+
+
+class Verdict(enum.Enum):
+    """What is told to the caller."""
+
+    COMPLETED = "COMPLETED"
+    PARTIAL = "PARTIAL"
+    REJECTED = "REJECTED"
+    NOT_SENT = "NOT_SENT"
+    CLOSED_UNFILLED = "CLOSED_UNFILLED"
+    FENCED = "FENCED"
+    ABSENT = "ABSENT"
+    CANCELLED = "CANCELLED"
+    DENIED = "DENIED"
+    UNKNOWN = "UNKNOWN"
+
+
+_FAILED_VERDICTS = {
+    Proof.DENIED: Verdict.DENIED,
+    Proof.NOT_SENT: Verdict.NOT_SENT,
+    Proof.REJECTED: Verdict.REJECTED,
+    Proof.CLOSED_UNFILLED: Verdict.CLOSED_UNFILLED,
+    Proof.FENCED: Verdict.FENCED,
+    Proof.ABSENT: Verdict.ABSENT,
+    Proof.OPERATOR: Verdict.CLOSED_UNFILLED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """
+    One row of the journal: everything that recovery needs. Money is Decimal here and plain text on disk.
+
+    Attributes:
+        kind: "ORDER", or "CANCEL" for a child that cancels the parent's order.
+        attempt: How many sends were intended.
+        sent_wall: Unix seconds (ours) of the last barrier before a send, or None.
+        baseline: The newest own venue order id known before the send: ours is newer.
+        baseline_time: Unix seconds of the venue's clock before the send.
+        order_id: The venue's id, once known.
+        order_status: The venue's word for the order, as last read.
+        watch_until: Unix seconds until which an ABSENT verdict is checked again, or None.
+    """
+
+    txn_id: str
+    order: Order
+    state: State = State.NEW
+    kind: str = "ORDER"
+    parent_id: str | None = None
+    payload_hash: str = ""
+    idempotency_key: str | None = None
+    commit: str = "accepted"
+    on_partial: str = "raise"
+    proof: Proof = Proof.NONE
+    reason: str = ""
+    version: int = 0
+    attempt: int = 0
+    sent_wall: float | None = None
+    baseline: str = "0"
+    baseline_time: float = 0.0
+    order_id: str | None = None
+    order_status: str = ""
+    filled: Decimal = money.ZERO
+    average_price: Decimal | None = None
+    fee: Decimal = money.ZERO
+    candidates: tuple[str, ...] = ()
+    needs_human: bool = False
+    watch_until: float | None = None
+    created: float = 0.0
+    updated: float = 0.0
+
+    def move(self, row: str, to: State, **changes: Any) -> Record:
+        """The next version of this record; a pair that is not in the table is a bug."""
+        transition = BY_ID[row]
+        if self.state not in transition.sources or to not in transition.targets:
+            raise AssertionError(f"bug: {row} does not lead from {self.state.value} to {to.value} ({self.txn_id})")
+        return dataclasses.replace(self, state=to, version=self.version + 1, **changes)
+
+    def note(self, **changes: Any) -> Record:
+        """The next version in the same state, with new facts."""
+        return dataclasses.replace(self, version=self.version + 1, **changes)
+
+    @property
+    def remaining(self) -> Decimal:
+        """The amount that is not filled."""
+        return money.subtract(self.order.amount, self.filled)
+
+    @property
+    def is_open_at_venue(self) -> bool:
+        """A decided order that still rests in the book, so that its fills must be followed."""
+        return (
+            self.kind == "ORDER"
+            and self.state is State.COMPLETED
+            and self.order_status in (OrderStatus.ACTIVE.value, OrderStatus.INACTIVE.value)
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        """What a caller is told when asked now."""
+        if self.state is State.COMPLETED:
+            return Verdict.PARTIAL if self.proof is Proof.PARTIAL else Verdict.COMPLETED
+        if self.state is State.FAILED:
+            return _FAILED_VERDICTS[self.proof]
+        if self.state is State.ROLLED_BACK:
+            return Verdict.CANCELLED
+        return Verdict.UNKNOWN
+
+
+def seen(order: OrderState) -> dict[str, Any]:
+    """The record's fields that a read of the order fills."""
+    return {
+        "order_id": order.order_id,
+        "order_status": order.raw_status or order.status.value,
+        "filled": order.filled,
+        "average_price": order.average_price,
+        "fee": order.fee,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionResult:
+    """
+    What became of a transaction. `bool(result)` follows the table in ARCHITECTURE.md section 3 and raises what
+    `execute_transaction` raises.
+
+    Attributes:
+        filled: Executed so far, base currency, as of the verdict's read.
+        remaining: The rest of the amount.
+        fee: As the venue charges it (Nobitex: a buy in base, a sell in quote).
+        fills: Those that were listed so far; `filled` does not wait for them.
+        proof: What the verdict rests on.
+        timeline: (Unix seconds, state, cause) of every step of this process.
+        durable: False when the journal failed to keep the verdict; a restart finds it again.
+        error: The error behind the verdict, or None.
+    """
+
+    transaction_id: str
+    verdict: Verdict
+    proof: Proof
+    reason: str
+    order_id: str | None
+    client_order_id: str
+    filled: Decimal
+    remaining: Decimal
+    average_price: Decimal | None
+    fee: Decimal
+    order_status: str
+    attempts: int
+    kind: str = "ORDER"
+    on_partial: str = "raise"
+    fills: tuple[Fill, ...] = ()
+    candidates: tuple[str, ...] = ()
+    timeline: tuple[tuple[float, str, str], ...] = ()
+    durable: bool = True
+    error: Exception | None = None
+
+    def __bool__(self) -> bool:
+        verdict = self.verdict
+        if self.kind == "CANCEL" and verdict in (Verdict.CANCELLED, Verdict.PARTIAL):
+            return True  # the goal of a cancel: the order is closed, and not because it was filled
+        if verdict is Verdict.COMPLETED:
+            return self.kind != "CANCEL"
+        if verdict is Verdict.PARTIAL:
+            if self.on_partial == "accept":
+                return True
+            raise PartialFillError(
+                f"transaction {self.transaction_id}: the venue closed order {self.order_id} with {money.text(self.filled)}"
+                f" filled and {money.text(self.remaining)} not; read .result, or pass on_partial='accept'",
+                result=self,
+                filled=self.filled,
+                remaining=self.remaining,
+            )
+        if verdict is Verdict.DENIED:
+            raise self.error or TransactionDeniedError(
+                f"transaction {self.transaction_id}: denied before sending ({self.reason}); nothing was sent",
+                reason=self.reason,
+                transaction_id=self.transaction_id,
+            )
+        if verdict is Verdict.UNKNOWN or verdict is Verdict.ABSENT:
+            raise self._unknown()
+        return False
+
+    def _unknown(self) -> OutcomeUnknownError:
+        presumed = self.verdict is Verdict.ABSENT
+        what = (
+            "no look-up shows it, but the venue gives no proof; it is watched for 24 h"
+            if presumed
+            else f"it may be live at the venue ({self.reason or 'not decided yet'}); it is looked for in the background"
+        )
+        return OutcomeUnknownError(
+            f"transaction {self.transaction_id} (client order id {self.client_order_id}): {what}; do not send it again,"
+            f" ask get({self.transaction_id!r}) or wait_resolved()",
+            transaction_id=self.transaction_id,
+            client_order_id=self.client_order_id,
+            candidates=self.candidates,
+            presumed_absent=presumed,
+        )
+
+
+def new_id(wall: float) -> str:
+    """A ULID: 48 bits of milliseconds, 80 random bits, 26 characters (github.com/ulid/spec)."""
+    number = (int(wall * 1000) & ((1 << 48) - 1)) << 80 | int.from_bytes(os.urandom(10), "big")
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def payload_hash(order: Order, commit: str) -> str:
+    """What an idempotency key is bound to: the order as it was asked for."""
+    parts = [order.symbol, order.side, order.type, commit]
+    parts += ["-" if n is None else money.text(n) for n in (order.amount, order.price, order.stop_price)]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
+class Transaction:
+    """
+    The caller's hold on one transaction; any thread may read it.
+
+    Attributes:
+        id: 26 characters; also the second half of the client order id.
+        restored: Whether it was read from the journal, so that an earlier process executed it.
+    """
+
+    def __init__(self, record: Record, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.id = record.txn_id
+        self.restored = record.state is not State.NEW
+        self._clock = clock
+        # guards everything below; notified when any of it changes
+        self._changed = threading.Condition()
+        self._record = record
+        self._moving = False
+        self._begun = self.restored
+        self._answered = False
+        self._durable = True
+        self._error: Exception | None = None
+        self._sent_at: float | None = None
+        self._timeline: list[tuple[float, str, str]] = []
+        self._fills: dict[str, Fill] = {}
+
+    def __repr__(self) -> str:
+        record = self._record
+        order = record.order
+        return f"<Transaction {self.id} {order.type}_{order.side} {order.symbol} {record.state.value}>"
+
+    @property
+    def record(self) -> Record:
+        """The last version that may be acted on."""
+        return self._record
+
+    @property
+    def state(self) -> State:
+        """The fine state."""
+        return self._record.state
+
+    @property
+    def phase(self) -> Phase:
+        """In the original's words."""
+        return PHASES[self._record.state][0]
+
+    @property
+    def status(self) -> Status:
+        """In the original's words."""
+        return PHASES[self._record.state][1]
+
+    @property
+    def client_order_id(self) -> str:
+        """The id to look for at the venue."""
+        return self._record.order.client_order_id
+
+    def result(self) -> TransactionResult:
+        """What is known now; never waits and never raises."""
+        with self._changed:
+            record = self._record
+            return TransactionResult(
+                transaction_id=self.id,
+                verdict=record.verdict,
+                proof=record.proof,
+                reason=record.reason,
+                order_id=record.order_id,
+                client_order_id=record.order.client_order_id,
+                filled=record.filled,
+                remaining=record.remaining,
+                average_price=record.average_price,
+                fee=record.fee,
+                order_status=record.order_status,
+                attempts=record.attempt,
+                kind=record.kind,
+                on_partial=record.on_partial,
+                fills=tuple(self._fills.values()),
+                candidates=record.candidates,
+                timeline=tuple(self._timeline),
+                durable=self._durable,
+                error=self._error,
+            )
+
+    # -- for the pipeline -------------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Whether the caller is the first to execute it; the others join."""
+        with self._changed:
+            first = not self._begun
+            self._begun = True
+            return first
+
+    def claim(self, version: int) -> bool:
+        """Take the right to write the next version; False when somebody else wrote or is writing one."""
+        with self._changed:
+            if self._moving or self._record.version != version:
+                return False
+            self._moving = True
+            return True
+
+    def settle(self, record: Record | None, *, cause: str = "", durable: bool = True) -> None:
+        """End a claim with the new version, or with None when it could not be written."""
+        with self._changed:
+            self._moving = False
+            if record is not None:
+                if record.state is not self._record.state or not self._timeline:
+                    self._timeline.append((record.updated, record.state.value, cause))
+                self._record = record
+                self._durable = self._durable and durable
+            self._changed.notify_all()
+
+    def answer(self) -> None:
+        """Let those go who wait for an answer."""
+        with self._changed:
+            self._answered = True
+            self._changed.notify_all()
+
+    def answer_error(self, error: Exception) -> None:
+        """Keep the error behind the verdict."""
+        with self._changed:
+            self._error = error
+
+    def mark_sent(self, monotonic: float) -> None:
+        """The first byte may leave from now on."""
+        with self._changed:
+            self._sent_at = monotonic
+
+    @property
+    def sent_at(self) -> float | None:
+        """Monotonic seconds of the last send of this process, or None."""
+        return self._sent_at
+
+    def note_fill(self, fill: Fill) -> bool:
+        """Keep a fill once; whether it was new."""
+        with self._changed:
+            new = fill.trade_id not in self._fills
+            self._fills[fill.trade_id] = fill
+            return new
+
+    def wait_answered(self, timeout: float | None) -> bool:
+        """Wait for the first answer: decided, or unknown after the verification timeout."""
+        with self._changed:
+            return self._clock.wait_for(
+                self._changed, lambda: self._answered or self._record.state.is_terminal, timeout
+            )
+
+    def wait_until(self, predicate: Callable[[Record], bool], timeout: float | None) -> bool:
+        """Wait until the predicate holds for the settled record; `nudge()` makes it look again."""
+        with self._changed:
+            return self._clock.wait_for(self._changed, lambda: predicate(self._record), timeout)
+
+    def nudge(self) -> None:
+        """Make every waiter look again: something outside the record changed."""
+        with self._changed:
+            self._changed.notify_all()

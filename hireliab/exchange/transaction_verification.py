@@ -1,0 +1,592 @@
+"""
+TransactionVerificationPipeline: the door to verified transactions.
+
+An order goes out at most once for each transaction, and its outcome is read back from the exchange before anybody is
+told. What cannot be known is called unknown, said aloud, and looked for until it is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from hireliab.core import config as config_
+from hireliab.core._threads import Stop, join_all
+from hireliab.core.clock import SYSTEM_CLOCK, Clock
+from hireliab.errors import (
+    BulkheadFullError,
+    ClosedError,
+    ConfigError,
+    HireliabError,
+    IdempotencyConflictError,
+    InvalidOrderError,
+    JournalPoisonedError,
+    NotSentError,
+    OutcomeUnknownError,
+)
+from hireliab.exchange._intent import make_record
+from hireliab.exchange._ledger import AlertSink, EventBus, Ledger, prefix_of
+from hireliab.exchange._pipeline_settings import PipelineConfig, default_folder
+from hireliab.exchange._recovery import Gate, RecoveryReport, recover
+from hireliab.exchange._resolver import Resolver
+from hireliab.exchange._runner import Runner
+from hireliab.exchange.adapter import ExchangeAdapter, Unavailable
+from hireliab.exchange.journal import Journal
+from hireliab.exchange.sqlite_journal import SQLiteJournal
+from hireliab.exchange.transaction import (
+    PHASES,
+    Proof,
+    Record,
+    State,
+    Status,
+    Transaction,
+    TransactionResult,
+    Verdict,
+    new_id,
+)
+
+_log = logging.getLogger("hireliab.transactions")
+
+ORDER_WINDOW = 600.0
+"""Seconds of sends that a restart tells the adapter's limiters about (nobitex-api.md 4.1: 300 orders in 10 min)."""
+ADMISSION_WAIT = 1.0
+"""Seconds that a transaction waits for a free place before it is NOT_SENT: a stale order is worse than none."""
+STOP_TIMEOUT = 15.0
+"""Seconds that stop() gives to requests that are on their way; the client's total timeout is shorter."""
+
+
+class Handle:
+    """A transaction that was handed over; any thread may ask it."""
+
+    def __init__(self, transaction: Transaction, patience: float | None) -> None:
+        self.transaction = transaction
+        self._patience = patience
+
+    @property
+    def done(self) -> bool:
+        """Whether the transaction is decided."""
+        return self.transaction.state.is_terminal
+
+    def result(self, timeout: float | None = None) -> TransactionResult:
+        """
+        Wait for the answer: decided, or UNKNOWN after the verification timeout.
+
+        Interrupting this wait (Ctrl-C) abandons nothing: the transaction goes on in its own thread.
+
+        Args:
+            timeout: Seconds to wait at most; None waits for the answer. When it ends first, what is known now is
+                returned, with the verdict UNKNOWN.
+        """
+        self.transaction.wait_answered(self._patience if timeout is None else timeout)
+        return self.transaction.result()
+
+
+class TransactionVerificationPipeline:
+    """
+    Verified transactions on one account of one exchange, with a journal.
+
+    Guarantees: no transaction is sent twice, also not after a crash; every verdict rests on a read of the exchange;
+    an unknown outcome is looked for until it is decided. Does not: decide for you to send an order again.
+
+    Args:
+        exchange_adapter: An ExchangeAdapter.
+        message_bus: Anything with ``publish(topic, data)``; gets transaction.* and order.* events.
+        alert_system: Anything with ``send_alert(...)``; gets what a person should see.
+        journal: A Journal, or the path of its folder; None uses $HIRELIAB_HOME or the user's state folder.
+        config: A PipelineConfig or mapping; its settings may be given as keywords instead.
+        settings: See PipelineConfig: verification_timeout, max_retries, name, ...
+
+    Thread safety: any thread. Context manager: start() and stop().
+    """
+
+    def __init__(
+        self,
+        *,
+        exchange_adapter: ExchangeAdapter,
+        message_bus: EventBus | None = None,
+        alert_system: AlertSink | None = None,
+        journal: Journal | str | os.PathLike[str] | None = None,
+        config: PipelineConfig | Mapping[str, Any] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        **settings: Any,
+    ) -> None:
+        if config is not None and settings:
+            raise ConfigError("pipeline: give config or keywords, not both", setting="config")
+        self.config = config_.load(PipelineConfig, settings if config is None else config, where="pipeline")
+        self._adapter = exchange_adapter
+        self._clock = clock
+        if journal is None:
+            journal = default_folder(self.config.name)
+        self._journal: Journal = SQLiteJournal(journal) if isinstance(journal, str | os.PathLike) else journal
+        self._ledger = Ledger(journal=self._journal, clock=clock, bus=message_bus, alerts=alert_system)
+        self._gate = Gate(clock)
+        self._ledger.when_decided(self._gate.release)
+        self._stop = Stop(clock)
+        self._resolver_stop = Stop(clock)
+        self._resolver = Resolver(
+            ledger=self._ledger, adapter=exchange_adapter, config=self.config, clock=clock, stop=self._resolver_stop
+        )
+        self._runner = Runner(
+            ledger=self._ledger,
+            adapter=exchange_adapter,
+            resolver=self._resolver,
+            config=self.config,
+            clock=clock,
+            stop=self._stop,
+            wait_for_gate=lambda symbol, timeout: self._gate.wait(symbol, timeout, unless=lambda: self._stop.is_set),
+        )
+        self._pid = os.getpid()
+        # guards _phase, _threads, _keys, _report, _prefix
+        self._changed = threading.Condition()
+        self._phase = "new"
+        self._threads: dict[str, threading.Thread] = {}
+        self._keys: weakref.WeakValueDictionary[str, Transaction] = weakref.WeakValueDictionary()
+        self._report = RecoveryReport()
+        self._prefix: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<TransactionVerificationPipeline {self.config.name} {self._phase}>"
+
+    def __enter__(self) -> TransactionVerificationPipeline:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    def start(self) -> RecoveryReport:
+        """
+        Open the journal, recover, and gate what is undecided; idempotent, and done by the first use otherwise.
+
+        A dead exchange does not fail the start.
+
+        Raises:
+            JournalLockedError: Another pipeline owns the journal.
+            JournalError: The journal is damaged, or another account's.
+            ClosedError: After stop(), or in a forked child.
+        """
+        self._check_process()
+        with self._changed:
+            self._clock.wait_for(self._changed, lambda: self._phase != "starting", None)
+            if self._phase == "open":
+                return self._report
+            if self._phase != "new":
+                raise ClosedError(f"pipeline {self.config.name}: stopped; make a new one")
+            self._phase = "starting"
+        phase = "new"
+        try:
+            report = self._open()
+            phase = "open"
+        finally:
+            with self._changed:
+                self._phase = phase
+                if phase == "open":
+                    self._report = report
+                self._changed.notify_all()
+        atexit.register(_stop_at_exit, weakref.ref(self))
+        return report
+
+    def _open(self) -> RecoveryReport:
+        self._journal.open()
+        try:
+            with contextlib.suppress(NotSentError):  # who we are is asked again before the first order
+                self._bind_account()
+            now = self._clock.time()
+            ages = [max(0.0, now - wall) for wall in self._journal.send_times(now - ORDER_WINDOW)]
+            if self._journal.bound is not None and (ages or self._journal.watermark != "0"):
+                self._adapter.restore_limits(ages)
+            newest = self._adapter.newest_order_id()
+            if not isinstance(newest, Unavailable):
+                self._journal.note_watermark(newest)
+            report = recover(ledger=self._ledger, resolver=self._resolver, gate=self._gate, clock=self._clock)
+        except BaseException:
+            self._journal.close()
+            raise
+        self._resolver.start()
+        return report
+
+    def _bind_account(self) -> str:
+        with self._changed:
+            if self._prefix is not None:
+                return self._prefix
+        account = self._adapter.account
+        self._journal.bind(account)
+        prefix = prefix_of(account, self.config.name)
+        with self._changed:
+            self._prefix = prefix
+        return prefix
+
+    def recover(self) -> RecoveryReport:
+        """What the start found; starts first where that is still to be done."""
+        return self.start()
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> tuple[str, ...]:
+        """
+        Send nothing more, let requests that are on their way end, and close the journal; idempotent.
+
+        Waits for nothing unknown: the next start goes on with it.
+
+        Args:
+            timeout: Seconds for everything.
+
+        Returns:
+            Ids of the transactions that are not decided, which are also logged.
+        """
+        if os.getpid() != self._pid:
+            return ()  # a forked child: the threads, the journal and its lock are the parent's
+        with self._changed:
+            self._clock.wait_for(self._changed, lambda: self._phase not in ("starting", "stopping"), None)
+            if self._phase != "open":
+                self._phase = "stopped"
+                return ()
+            self._phase = "stopping"
+            threads = list(self._threads.values())
+        deadline = self._clock.monotonic() + timeout
+        self._stop.set()
+        self._gate.nudge()
+        for transaction in self._ledger.live():
+            transaction.nudge()
+        join_all(threads, timeout=timeout, clock=self._clock)
+        self._resolver_stop.set()
+        self._resolver.join(max(1.0, deadline - self._clock.monotonic()))
+        undecided = tuple(transaction.id for transaction in self._ledger.undecided())
+        self._journal.close()
+        if undecided:
+            _log.warning(
+                "pipeline %s: stopped with %d undecided transactions: %s; the next start goes on with them",
+                self.config.name,
+                len(undecided),
+                ", ".join(undecided),
+            )
+        with self._changed:
+            self._phase = "stopped"
+            self._changed.notify_all()
+        return undecided
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ClosedError(
+                f"pipeline {self.config.name}: belongs to process {self._pid}; make a new one after fork()"
+            )
+
+    # -- transactions -----------------------------------------------------------------------------------------
+
+    def create_transaction(
+        self,
+        *,
+        type: str,  # noqa: A002 - the original's name
+        symbol: str,
+        amount: object,
+        exchange: str | None = None,
+        price: object = None,
+        stop_price: object = None,
+        idempotency_key: str | None = None,
+        commit: str | None = None,
+        on_partial: str = "raise",
+        timeout: float | None = None,
+    ) -> Transaction:
+        """
+        Describe an order; nothing is sent.
+
+        Args:
+            type: market_buy, market_sell, limit_buy, limit_sell, stop_limit_buy, stop_market_sell and so on.
+            symbol: "BTC/USDT", "BTCUSDT" or "btc-usdt".
+            amount: In the base currency: Decimal, text, int, or float (taken as the decimal it prints as).
+            exchange: None or the adapter's name.
+            price: Limit price; for a market order the price it is expected at, read from the book when left out.
+            stop_price: Trigger of a stop order.
+            idempotency_key: The same key and order give the same transaction, also after a restart: use it.
+            commit: What makes it a success: "accepted" (live at the exchange) or "filled". Market orders: "filled".
+            on_partial: "raise", or "accept" to count an order that was filled in part as a success.
+            timeout: Not available yet.
+
+        Raises:
+            ConfigError: A word that is not one of the choices, or another exchange's name.
+            InvalidOrderError: A number or symbol that cannot be an order's.
+            IdempotencyConflictError: The key belongs to another order.
+            JournalError, ClosedError: See start().
+        """
+        if exchange is not None and exchange != self._adapter.name:
+            raise ConfigError(
+                f"exchange: this pipeline trades at {self._adapter.name!r}, got {exchange!r}",
+                setting="exchange",
+                value=exchange,
+                allowed=self._adapter.name,
+            )
+        record = make_record(
+            txn_id=new_id(self._clock.time()),
+            type=type,
+            symbol=symbol,
+            amount=amount,
+            price=price,
+            stop_price=stop_price,
+            idempotency_key=idempotency_key,
+            commit=commit,
+            on_partial=on_partial,
+            timeout=timeout,
+            created=self._clock.time(),
+        )
+        self._adapter.validate(record.order)
+        self.start()
+        if idempotency_key is None:
+            return Transaction(record, clock=self._clock)
+        return self._keyed(idempotency_key, record)
+
+    def _keyed(self, key: str, record: Record) -> Transaction:
+        """The one transaction of an idempotency key."""
+        stored = self._journal.find_key(key)
+        with self._changed:
+            known = self._keys.get(key)
+            if known is None and stored is not None:
+                known = self._ledger.find(stored.txn_id) or Transaction(stored, clock=self._clock)
+            if known is None or (known.state is State.FAILED and known.record.idempotency_key is None):
+                known = Transaction(record, clock=self._clock)  # new, or refused before it was ever sent
+            self._keys[key] = known
+        if known.record.payload_hash != record.payload_hash:
+            raise IdempotencyConflictError(
+                f"idempotency key {key!r}: belongs to transaction {known.id}, which is another order; use a new key",
+                idempotency_key=key,
+                transaction_id=known.id,
+            )
+        return known
+
+    def submit(self, transaction: Transaction) -> Handle:
+        """
+        Hand a transaction over to its own thread; a second call joins the first.
+
+        Raises:
+            JournalPoisonedError: The journal failed earlier: nothing is sent until a restart.
+            JournalError, ClosedError: See start().
+        """
+        if not isinstance(transaction, Transaction):
+            raise ConfigError(
+                f"transaction: must be what create_transaction() returns, got {transaction!r:.60}",
+                setting="transaction",
+            )
+        self.start()
+        if not transaction.begin():
+            # One of an earlier process has no runner that will answer, so the wait has an end of its own.
+            return Handle(transaction, self.config.verification_timeout if transaction.restored else None)
+        if self._journal.poisoned:
+            raise JournalPoisonedError(f"pipeline {self.config.name}: the journal failed; restart; nothing was sent")
+        self._launch(transaction)
+        return Handle(transaction, None)
+
+    def _launch(self, transaction: Transaction) -> None:
+        """Start the transaction's thread, or give the verdict at once when it cannot start."""
+        try:
+            self._admit(transaction)
+        except HireliabError as error:
+            self._runner.refuse(transaction, error)
+
+    def _admit(self, transaction: Transaction) -> None:
+        prefix = self._bind_account()
+        record = transaction.record
+        if not record.order.client_order_id:
+            order = dataclasses.replace(record.order, client_order_id=f"{prefix}-{transaction.id}")
+            if transaction.claim(record.version):
+                transaction.settle(dataclasses.replace(record, order=order), cause="created")
+        with self._changed:
+            free = self._clock.wait_for(
+                self._changed,
+                lambda: len(self._threads) < self.config.max_running or self._phase != "open",
+                ADMISSION_WAIT,
+            )
+            if self._phase != "open":
+                raise ClosedError(f"pipeline {self.config.name}: stopped; nothing was sent")
+            if not free:
+                raise BulkheadFullError(
+                    f"pipeline {self.config.name}: {self.config.max_running} transactions are running (max_running);"
+                    " nothing was sent; try again"
+                )
+            # Registered before it runs, so that its end cannot come before its entry.
+            thread = threading.Thread(
+                target=self._run, args=(transaction,), name=f"hireliab.txn.{transaction.id}", daemon=True
+            )
+            self._threads[transaction.id] = thread
+        self._ledger.add(transaction)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the machine has no room for another thread
+            with self._changed:
+                self._threads.pop(transaction.id, None)
+            raise NotSentError(f"pipeline {self.config.name}: cannot start a thread ({error}); nothing was sent") from error
+
+    def _run(self, transaction: Transaction) -> None:
+        try:
+            self._runner.run(transaction)
+        finally:
+            with self._changed:
+                self._threads.pop(transaction.id, None)
+                self._changed.notify_all()
+
+    def execute(self, transaction: Transaction) -> TransactionResult:
+        """
+        Execute a transaction and wait for its verdict.
+
+        Returns:
+            The result; its verdict is UNKNOWN when the outcome is not known within `verification_timeout`, and
+            ``bool(result)`` then raises. Never raises for what happened to the order.
+
+        Raises:
+            IdempotencyConflictError: The key was taken by another order at the same moment; nothing was sent.
+            JournalError, ClosedError: See start().
+        """
+        result = self.submit(transaction).result()
+        if isinstance(result.error, IdempotencyConflictError):
+            raise result.error
+        return result
+
+    def execute_transaction(self, transaction: Transaction) -> bool:
+        """
+        Execute a transaction; True when a read of the exchange shows that its goal is reached.
+
+        Returns:
+            True: reached. False: proven that nothing is live and nothing was filled.
+
+        Raises:
+            PartialFillError: The exchange closed it with a part filled (unless on_partial="accept").
+            OutcomeUnknownError: It may be live. Do not send it again; see wait_resolved() and get().
+            TransactionDeniedError: Refused before sending by the recovery gate.
+            InvalidOrderError: Refused before sending because the order breaks a rule.
+            IdempotencyConflictError, JournalError, ClosedError: See execute().
+        """
+        return bool(self.execute(transaction))
+
+    def cancel(self, transaction_id: str) -> TransactionResult:
+        """
+        Cancel a transaction's order at the exchange, and verify that it is closed.
+
+        The cancel is a transaction of its own (a child row), so that it survives a crash like an order does.
+
+        Returns:
+            The child's result: CANCELLED (nothing was filled), PARTIAL, COMPLETED (it was filled before the cancel),
+            NOT_SENT, or UNKNOWN. ``bool(result)`` is True when the cancel closed the order.
+
+        Raises:
+            InvalidOrderError: There is no such transaction, or it has no order that could be cancelled.
+            OutcomeUnknownError: The order itself has not been found yet.
+        """
+        self.start()
+        parent = self.get(transaction_id)
+        if parent is None or parent.record.kind != "ORDER":
+            raise InvalidOrderError(f"transaction {transaction_id!r:.60}: unknown; see transactions()", by="hireliab")
+        record = parent.record
+        if record.order_id is None:
+            if record.state.is_terminal or record.state is State.NEW:
+                raise InvalidOrderError(
+                    f"transaction {transaction_id}: {record.verdict.value}; there is no order to cancel", by="hireliab"
+                )
+            raise OutcomeUnknownError(
+                f"transaction {transaction_id}: its order is not found yet; cancel when wait_resolved() has found it",
+                transaction_id=transaction_id,
+                client_order_id=record.order.client_order_id,
+                candidates=record.candidates,
+            )
+        now = self._clock.time()
+        child = Transaction(
+            Record(
+                txn_id=new_id(now),
+                kind="CANCEL",
+                parent_id=record.txn_id,
+                order=record.order,
+                order_id=record.order_id,
+                on_partial="accept",
+                created=now,
+                updated=now,
+            ),
+            clock=self._clock,
+        )
+        result = self.submit(child).result()
+        if result.verdict in (Verdict.CANCELLED, Verdict.PARTIAL, Verdict.COMPLETED):
+            self._close_parent(parent, child.record)
+        return result
+
+    def _close_parent(self, parent: Transaction, child: Record) -> None:
+        """Give a decided parent what the verified cancel saw; an undecided one is read by whoever decides it."""
+        record = parent.record
+        if record.state is State.COMPLETED and record.is_open_at_venue:
+            new = self._ledger.note(
+                parent,
+                record,
+                cause=f"cancel {child.txn_id}",
+                order_status=child.order_status,
+                filled=child.filled,
+                average_price=child.average_price,
+                fee=child.fee,
+            )
+            if new is not None:
+                self._ledger.tell("filled" if child.proof is Proof.FILLED else "closed", new, topic="order")
+
+    # -- looking ----------------------------------------------------------------------------------------------
+
+    def get(self, transaction_id: str) -> Transaction | None:
+        """A transaction by its id, or None."""
+        self.start()
+        live = self._ledger.find(transaction_id)
+        if live is not None:
+            return live
+        record = self._journal.get(transaction_id)
+        return None if record is None else Transaction(record, clock=self._clock)
+
+    def transactions(self, *, status: str | Status | None = None, limit: int = 1000) -> list[Transaction]:
+        """
+        Transactions, newest first.
+
+        Args:
+            status: One of the statuses' words (pending, in_progress, completed, failed, rolled_back, unknown).
+            limit: Most of them.
+        """
+        states = None
+        if status is not None:
+            word = status.value if isinstance(status, Status) else status
+            config_.choice("status", word, [s.value for s in Status])
+            states = [state.value for state, (_, of) in PHASES.items() if of.value == word]
+        self.start()
+        found = [
+            self._ledger.find(record.txn_id) or Transaction(record, clock=self._clock)
+            for record in self._journal.select(states=states, limit=limit)
+        ]
+        # The journal may be a moment behind a live transaction.
+        return [t for t in found if states is None or t.state.value in states]
+
+    def unresolved(self) -> list[Transaction]:
+        """Those that may be live at the exchange and are being looked for."""
+        self.start()
+        return self._ledger.undecided()
+
+    def wait_resolved(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is undecided; False when `timeout` seconds were not enough."""
+        self.start()
+        deadline = None if timeout is None else self._clock.monotonic() + timeout
+        for transaction in self._ledger.undecided():
+            left = None if deadline is None else max(0.0, deadline - self._clock.monotonic())
+            transaction.wait_until(lambda record: record.state.is_terminal or self._stop.is_set, left)
+        return not self._ledger.undecided()
+
+
+def _stop_at_exit(reference: weakref.ref[TransactionVerificationPipeline]) -> None:
+    """At a normal exit: wait a bounded time, and name what is still in flight."""
+    pipeline = reference()
+    if pipeline is None:
+        return
+    undecided = pipeline.stop(timeout=5.0)
+    if undecided and sys.stderr is not None:
+        print(  # noqa: T201 - logging may be shut down already, and a person must see this
+            f"hireliab: {len(undecided)} transactions of pipeline {pipeline.config.name} are undecided:"
+            f" {', '.join(undecided)}; the next start goes on with them",
+            file=sys.stderr,
+        )
