@@ -302,7 +302,7 @@ class Machine:
             gate.failures += 1
             gate.last_error = error
             if gate.failures >= self.fail_max:
-                self._trip(gate, now, f"{gate.failures} failures in a row", error)
+                self._trip(gate, now, f"failures in a row: {gate.failures}", error)
 
     def _settle_probe(
         self, gate: HalfOpenGate, lease: int | None, outcome: Outcome, error: str | None, now: float
@@ -313,7 +313,7 @@ class Machine:
         elif outcome is Outcome.SUCCESS:
             gate.successes += 1
             if gate.successes >= self.success_threshold:
-                self._swap(gate, ClosedGate(gate.generation + 1), f"{gate.successes} good probes")
+                self._swap(gate, ClosedGate(gate.generation + 1), f"good probes: {gate.successes}")
         elif outcome is Outcome.FAILURE:
             self._trip(gate, now, "a probe failed", error)
 

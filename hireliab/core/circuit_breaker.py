@@ -108,7 +108,7 @@ class Permit:
         """The call says nothing about the other side, or was never made."""
         self._breaker._settle(self, Outcome.IGNORE)
 
-    def __enter__(self) -> Permit:  # noqa: PYI034  # typing.Self needs Python 3.11
+    def __enter__(self) -> Permit:
         return self
 
     def __exit__(

@@ -232,7 +232,7 @@ class Access:
         if isinstance(error, ThrottledError):
             _log.warning("nobitex %s: throttled for %.0f s", endpoint, error.retry_after)
             self.limits.penalize(endpoint, error.retry_after)
-        elif isinstance(error, AuthenticationError) and error.http_status != 403:
+        elif isinstance(error, AuthenticationError) and error.http_status != 403 and _BREAKER_OF[endpoint] != "market":
             # 403 is about this one call (permission, address); the credentials themselves are known.
             self.gate.refused(error)
         elif isinstance(error, ConnectError):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from hireliab.core.clock import Clock
 from hireliab.errors import ConfigError, MalformedResponseError
 from hireliab.exchange._nobitex_access import Access
+from hireliab.exchange._nobitex_calls import FillPage, OrderPage
 from hireliab.exchange.adapter import (
     Fill,
     FillListing,
@@ -19,13 +20,14 @@ from hireliab.exchange.adapter import (
     OrderState,
     Unavailable,
 )
-from hireliab.exchange.nobitex_client import MAX_PAGE, FillPage, OrderPage
+from hireliab.exchange.nobitex_client import MAX_PAGE
 
 _LANE = "reserved"
 # A page with fewer rows is the last one where the venue does not say `hasNext`. Not MAX_PAGE: a venue that caps the
 # page size below what was asked would make each page look like the last one, and orders look absent. 50 is the
-# smallest default page size in its documents (nobitex-api.md 4.4).
+# smallest default page size in its documents (nobitex-api.md 4.4), of fills 30 (8.11).
 _SHORT_PAGE = 50
+_SHORT_FILL_PAGE = 30
 _MOST_PAGES = 100
 _REMEMBERED = 1000
 
@@ -83,7 +85,7 @@ class Listings:
                 if ids != sorted(set(ids)) or (ids and ids[0] <= above):
                     raise _wrong("orders/list", "the page is not in the order asked for")
                 orders.extend(page.orders)
-                if _is_last(page.has_next, page.rows):
+                if _is_last(page.has_next, page.rows, short=_SHORT_PAGE):
                     listed = tuple(orders)
                     self._learn(listed)
                     return OrderListing(orders=listed, since=order_id, started=started)
@@ -145,7 +147,7 @@ class Listings:
                 page = self._fill_page(number)
                 # A fill that comes while we turn pages moves an old one to the next page: keyed by id, not listed.
                 found |= {fill.trade_id: fill for fill in page.fills}
-                if _is_last(page.has_next, len(page.fills)) or _reaches(page, since):
+                if _is_last(page.has_next, len(page.fills), short=_SHORT_FILL_PAGE) or _reaches(page, since):
                     fills = tuple(fill for fill in found.values() if fill.time >= since)
                     return FillListing(fills=fills, since=since, started=started)
             raise _wrong("trades/list", f"more than {_MOST_PAGES} pages")
@@ -163,8 +165,8 @@ class Listings:
         )
 
 
-def _is_last(has_next: bool | None, rows: int) -> bool:
-    return rows < _SHORT_PAGE if has_next is None else not has_next
+def _is_last(has_next: bool | None, rows: int, *, short: int) -> bool:
+    return rows < short if has_next is None else not has_next
 
 
 def _reaches(page: FillPage, since: float) -> bool:

@@ -40,35 +40,40 @@ class Housekeeper:
 
     def reset(self) -> None:
         """Forget everything: at the start, and in a forked child, where the thread does not exist."""
-        # Guards _pools and _thread. Re-entrant: a pool may be stopped by a signal handler that interrupted this file.
+        # Guards the rest. Re-entrant: a signal handler that interrupted this file may start or stop a pool.
         self._lock = threading.RLock()
         self._pools: list[weakref.ref[Tended]] = []
-        self._thread: threading.Thread | None = None
-        # A plain lock as a bell: ringing it takes no other lock, so finalisers and signal handlers may.
-        self._bell = threading.Lock()
-        self._bell.acquire()
+        # The thread and its bell, always changed together. The thread that is not posted here any more ends.
+        self._post: tuple[threading.Thread, threading.Lock] | None = None
+        self._busy = False  # somebody is inside add() or remove() with the lock
 
     def ring(self, _dead: object = None) -> None:
-        """Wake the thread now. Safe anywhere, also in a finaliser."""
-        with contextlib.suppress(RuntimeError):  # it rings already
-            self._bell.release()
+        """Wake the thread now. Safe anywhere, also in a finaliser: it takes no lock."""
+        post = self._post
+        if post is not None:
+            _ring(post[1])
 
     def add(self, pool: Tended) -> bool:
         """Look after `pool` from now on; False when no thread can be started (the interpreter is ending)."""
-        thread = None
         with self._lock:
-            self._drop_locked(pool)
-            self._pools.append(weakref.ref(pool, self.ring))
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="hireliab.pool-housekeeper", daemon=True)
-                self._thread = thread
-        if thread is not None:
+            before, self._busy = self._busy, True
             try:
-                thread.start()
+                self._drop_locked(pool)
+                self._pools.append(weakref.ref(pool, self.ring))
+                post = self._new_post()
+                # Looked at after the thread was made: a signal handler may have posted one in the meantime.
+                new = self._post is None
+                if new:
+                    self._post = post
+            finally:
+                self._busy = before
+        if new:
+            try:
+                post[0].start()
             except BaseException as error:
                 with self._lock:
-                    if self._thread is thread and not thread.is_alive():
-                        self._thread = None
+                    if self._post is post and not post[0].is_alive():
+                        self._post = None
                         self._drop_locked(pool)
                 if isinstance(error, RuntimeError):
                     return False
@@ -79,45 +84,72 @@ class Housekeeper:
     def remove(self, pool: Tended) -> None:
         """Forget `pool`; with the last one the thread ends, and is waited for at most two seconds."""
         with self._lock:
-            self._drop_locked(pool)
-            last = not any(ref() is not None for ref in self._pools)
-            thread = self._thread
-        # A thread that add() of another pool is just about to start cannot be joined; it finds no pool and ends.
-        if last and thread is not None and thread.is_alive():
-            self.ring()
+            before, self._busy = self._busy, True
+            try:
+                self._drop_locked(pool)
+                if self._pools:
+                    return
+                # Dismissed, not asked: another thread may add its pool right now, and then posts a new housekeeper
+                # while we wait for the old one.
+                post, self._post = self._post, None
+            finally:
+                self._busy = before
+        if post is None:
+            return
+        thread, bell = post
+        _ring(bell)
+        # A thread that add() is just about to start cannot be joined. And while the frame below a signal handler
+        # holds our lock, the thread cannot end.
+        if thread.is_alive() and not before:
             join_all([thread], timeout=JOIN, clock=self._clock)
+
+    def _new_post(self) -> tuple[threading.Thread, threading.Lock]:
+        bell = threading.Lock()  # held until it rings; a plain lock needs no other lock to ring
+        bell.acquire()
+        thread = threading.Thread(target=self._run, args=(bell,), name="hireliab.pool-housekeeper", daemon=True)
+        return thread, bell
 
     def _drop_locked(self, pool: Tended) -> None:
         self._pools = [ref for ref in self._pools if ref() is not None and ref() is not pool]
 
     def _living(self) -> list[Tended]:
-        """The pools to look after; none means that the thread has resigned under the lock and must return."""
+        """The pools to look after; none means that the thread was dismissed, or has resigned, and must return."""
         with self._lock:
+            if self._post is None or self._post[0] is not threading.current_thread():
+                return []
             pools = [pool for pool in (ref() for ref in self._pools) if pool is not None]
-            if not pools and self._thread is threading.current_thread():
+            if not pools:
                 # Under the same lock as add(): it either sees no thread and starts one, or we see its pool.
-                self._thread = None
+                self._post = None
             return pools
 
-    def _run(self) -> None:
+    def _run(self, bell: threading.Lock) -> None:
         while True:
             pools = self._living()
             if not pools:
                 return
+            dropped = False
             while pools:
-                self._tend(pools.pop())  # popped, so that no reference keeps a dropped pool alive while we sleep
-            self._clock.acquire(self._bell, TICK)
+                # Popped, so that no reference keeps a dropped pool alive while we sleep.
+                dropped |= not self._tend(pools.pop())
+            if not dropped:  # it may have been the last one: look again before we sleep
+                self._clock.acquire(bell, TICK)
 
-    def _tend(self, pool: Tended) -> None:
+    def _tend(self, pool: Tended) -> bool:
         try:
             wanted = pool._tend()
         except BaseException:  # a factory's SystemExit too: nobody here to hand it to, and other pools need us
             _log.exception("pool housekeeper: a round failed; the next one is in %.0f s", TICK)
-            return
+            return True
         if not wanted:
             with self._lock:
                 self._drop_locked(pool)
-            self.ring()  # it may have been the last one: look again before sleeping
+        return wanted
+
+
+def _ring(bell: threading.Lock) -> None:
+    with contextlib.suppress(RuntimeError):  # it rings already
+        bell.release()
 
 
 HOUSEKEEPER = Housekeeper()

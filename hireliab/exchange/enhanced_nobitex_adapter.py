@@ -163,10 +163,18 @@ class EnhancedNobitexAdapter:
         self._signed: bool | None = None if who is None else who.is_key_pair
 
     def _make_pool(self) -> ConnectionPool[NobitexClient]:
-        timeouts = {f"{name}_timeout": seconds for name, seconds in (self._config.timeouts or {}).items()}
-        url = self._config.base_url or PRODUCTION
-        make = lambda: NobitexClient(base_url=url, clock=self._clock, **timeouts)  # noqa: E731 -- used twice
-        make().close()  # wrong timeouts are an error here and not in the first order
+        url, timeouts = self._config.base_url or PRODUCTION, self._config.timeouts or {}
+
+        def make() -> NobitexClient:
+            return NobitexClient(
+                base_url=url,
+                connect_timeout=timeouts.get("connect", 3.05),
+                read_timeout=timeouts.get("read", 10.0),
+                total_timeout=timeouts.get("total", 10.0),
+                clock=self._clock,
+            )
+
+        make().close()  # wrong timeouts are an error here, and not in the first order
         return ConnectionPool(
             name="nobitex",
             create_client_func=make,
@@ -201,7 +209,7 @@ class EnhancedNobitexAdapter:
         if self._own_pool:
             self._access.pool.stop()
 
-    def __enter__(self) -> EnhancedNobitexAdapter:  # noqa: PYI034 -- typing.Self needs Python 3.11
+    def __enter__(self) -> EnhancedNobitexAdapter:
         self.initialize()
         return self
 
@@ -355,7 +363,11 @@ class EnhancedNobitexAdapter:
 
     def find_by_client_id(self, client_order_id: str) -> OrderRead:
         """See `ExchangeAdapter.find_by_client_id`; Nobitex finds open orders only."""
-        return self._find("orders/status by client id", client_order_id=checked_client_id(client_order_id))
+        try:
+            checked_client_id(client_order_id)
+        except InvalidOrderError as error:
+            raise ConfigError(str(error), setting="client_order_id", value=client_order_id) from None
+        return self._find("orders/status by client id", client_order_id=client_order_id)
 
     def _find(self, source: str, **one_id: str) -> OrderRead:
         try:

@@ -168,7 +168,8 @@ class SQLiteJournal:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise JournalError(f"journal folder {self.folder}: {error.strerror}; give a folder of your own") from error
-        lock = filelock.FileLock(self.folder / "journal.lock", mode=0o600, is_singleton=False)
+        # Not thread-local: the thread that stops the pipeline is seldom the one that started it.
+        lock = filelock.FileLock(self.folder / "journal.lock", mode=0o600, thread_local=False)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:

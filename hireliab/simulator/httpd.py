@@ -166,11 +166,11 @@ class Connection:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             raise BadRequestError(page(400, "Bad Request"))
-        wanted = int(length)
-        if wanted > _MAX_BODY:
+        if len(length) > len(str(_MAX_BODY)) or int(length) > _MAX_BODY:
             raise BadRequestError(page(413, "Request Entity Too Large"))
         if headers.get("expect", "").lower() == "100-continue":
             self.send_raw(b"HTTP/1.1 100 Continue\r\n\r\n")
+        wanted = int(length)
         while len(self._buffer) < wanted:
             if not self._receive():
                 return None

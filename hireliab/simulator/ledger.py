@@ -58,7 +58,7 @@ class Ledger:
         self._balances: dict[str, dict[str, Balance]] = defaultdict(dict)
         self._wallet_ids: dict[tuple[str, str], int] = {}
         self._history: dict[tuple[str, str], list[tuple[float, Balance]]] = {}
-        self._touched: dict[tuple[str, str], Balance] = {}
+        self._touched: dict[tuple[str, str], Balance | None] = {}
         self._statement: dict[str, list[Entry]] = defaultdict(list)
         self._next_entry = 1
 
@@ -136,5 +136,5 @@ class Ledger:
         self._put(account, currency, Balance(total, self.get(account, currency).blocked))
 
     def _put(self, account: str, currency: str, balance: Balance) -> None:
-        self._touched.setdefault((account, currency), self.get(account, currency))
+        self._touched.setdefault((account, currency), self._balances[account].get(currency))
         self._balances[account][currency] = balance

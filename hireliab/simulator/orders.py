@@ -146,9 +146,11 @@ class OrderStore:
                 return order
         return None
 
-    def account_orders(self, account: str, cutoff: float) -> Iterator[Order]:
-        """All orders of an account as they were at `cutoff`, oldest first."""
-        for order_id in self._by_account[account]:
+    def account_orders(self, account: str, cutoff: float, after: int = 0) -> Iterator[Order]:
+        """Orders of an account with a greater id than `after`, as they were at `cutoff`, newest first."""
+        for order_id in reversed(self._by_account[account]):
+            if order_id <= after:
+                return
             order = self.visible(order_id, cutoff)
             if order is not None:
                 yield order

@@ -163,7 +163,7 @@ class Simulator:
         """Let clients connect again, at the same address."""
         self._api.reconnect()
 
-    def __enter__(self) -> Simulator:  # noqa: PYI034 - Python 3.10 has no Self
+    def __enter__(self) -> Simulator:
         self.start()
         return self
 

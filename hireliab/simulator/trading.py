@@ -139,8 +139,8 @@ def list_orders(exchange: ExchangeState, call: Call) -> Reply:
     is_wanted = _market_filter(exchange, call)
     found = [
         order
-        for order in _listed(exchange, call)
-        if has_status(order) and is_wanted(order) and side in (None, order.side) and order.id > (first or 1)
+        for order in _listed(exchange, call, after=first or 1)
+        if has_status(order) and is_wanted(order) and side in (None, order.side)
     ]
     allowed = (*_KEYS, *("-" + key for key in _KEYS))
     ordering = params.choice(given, "order", allowed) or _default_order(first, side)
@@ -210,9 +210,10 @@ def _find(exchange: ExchangeState, call: Call, id_name: str, *, lagging: bool) -
     return order
 
 
-def _listed(exchange: ExchangeState, call: Call) -> Iterator[Order]:
+def _listed(exchange: ExchangeState, call: Call, after: int = 0) -> Iterator[Order]:
+    """The account's orders with a greater id, as listings see them."""
     engine = exchange.engine
-    return engine.orders.account_orders(call.account, engine.visibility.cutoff("list", call.now))
+    return engine.orders.account_orders(call.account, engine.visibility.cutoff("list", call.now), after)
 
 
 def _market_filter(exchange: ExchangeState, call: Call) -> Callable[[Order], bool]:

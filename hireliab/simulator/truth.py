@@ -1,9 +1,10 @@
 """
 The truth file: what the exchange received and what it did, in order, for a checker to read.
 
-One JSON object per line, UTF-8. All records of one request are written by one `os.write` to a
-descriptor opened with O_APPEND, before the answer is sent: when a client has an answer, the file
-has the records. A simulator that is started on an existing file appends; `seq` continues.
+One JSON object per line, UTF-8. What a request does is written by one `os.write` to a descriptor
+opened with O_APPEND, before the answer is sent: when a client has an answer, the file has the
+records. What became due in the meantime, and a fault's decision, go into writes of their own
+before it. A simulator that is started on an existing file appends; `seq` continues.
 
 Every record has
 
@@ -36,7 +37,8 @@ Every record has
 ``fill``     ``id``, ``order_id``, ``account``, ``market``, ``side``, ``amount``, ``price``,
              ``total``, ``fee``, ``fee_currency``, ``maker``.
 ``balance``  ``account``, ``currency``, ``balance``, ``blocked``, after a request that changed it.
-``fault``    ``n``, ``rule`` (id), ``fault`` (kind), ``seconds``, ``processed``: a rule fired.
+``fault``    ``n``, ``rule`` (id), ``fault`` (kind), ``seconds``, ``processed``: a rule fired for
+             the request with this number, whose own record may follow later.
 ``admin``    ``action`` and ``body`` of an admin call; secrets in it are replaced.
 ``stop``     the simulator was stopped in order.
 

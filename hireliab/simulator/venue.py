@@ -69,7 +69,7 @@ class Venue:
                 if not fault.processed or fault.kind.startswith("late"):
                     state.truth.add_first("request", _describe(arrival, None))
                     arrival.is_recorded = True
-                    state.truth.flush()
+                state.truth.flush()
         return arrival
 
     def repeat(self, arrival: Arrival) -> Arrival:

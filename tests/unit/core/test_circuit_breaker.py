@@ -854,7 +854,7 @@ def test_listeners_hear_every_change_once_and_in_order(make, clock):
     ]
     generations = [e.generation for e in events]
     assert generations == sorted(set(generations))
-    assert events[0].reason == "3 failures in a row"
+    assert events[0].reason == "failures in a row: 3"
     assert events[0].last_error == "Boom: boom"
 
 
@@ -986,7 +986,7 @@ def test_transitions_are_logged(make, caplog):
     trip(breaker)
     breaker.reset()
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
-        ("WARNING", "circuit breaker 'api': open, was closed: 3 failures in a row"),
+        ("WARNING", "circuit breaker 'api': open, was closed: failures in a row: 3"),
         ("INFO", "circuit breaker 'api': closed, was open: closed by hand"),
     ]
 

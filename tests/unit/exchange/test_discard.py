@@ -1,5 +1,6 @@
 import errno
 import http.client
+import itertools
 import ssl
 
 import pytest
@@ -34,7 +35,7 @@ OddModuleError.__module__ = None
 
 def chain(*errors):
     """The first error, raised from the second, and so on."""
-    for outer, inner in zip(errors, errors[1:], strict=False):
+    for outer, inner in itertools.pairwise(errors):
         outer.__cause__ = inner
     return errors[0]
 

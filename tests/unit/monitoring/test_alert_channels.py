@@ -39,7 +39,8 @@ def test_the_console_is_standard_error_as_it_is_now(capsys):
 
 def test_a_console_that_cannot_show_a_character_shows_its_number():
     raw = io.BytesIO()
-    ConsoleChannel(io.TextIOWrapper(raw, encoding="ascii"))(make(title="naïve €"))
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    ConsoleChannel(stream)(make(title="naïve €"))
     assert b"na\\xefve \\u20ac" in raw.getvalue()
 
 

@@ -20,7 +20,9 @@ class Exchange:
     def __init__(self, clock: VirtualClock, settings: Mapping[str, object], truth=None, balances=None):
         self.clock = clock
         self.faults = FaultPlan(seed=1)
-        self.state = ExchangeState(clock, seed=1, settings=Settings().changed({"limits": False, **settings}), truth=truth)
+        self.state = ExchangeState(
+            clock, seed=1, settings=Settings().changed({"limits": False, **settings}), truth=truth
+        )
         self.opened = self.state.open_account(balances=balances)
         self.engine = self.state.engine
         self.venue = Venue(self.state, self.faults)

@@ -17,9 +17,24 @@ ADD_BODY = (
     b'"price":"50000000000","clientOrderId":"a1-0001"}'
 )
 VECTORS = [
-    ("GET", "/users/profile", b"", "eTecZE_FXw1krwbn7byIXEp3FMXuGPkM-8hVnfxN7yoSfohx2kOJ7tZNOF-LLJiuKX7ALopOnaz3lAKP7y0kDQ=="),
-    ("GET", "/market/orders/list?status=open&details=2", b"", "eA8IEtx8ANZssZ_93SuYNRv6BOP8CVlAC90gNv2pkEK9SeYV5YSz2RlxngJir-UORdtfMhjMOf9tbLGlj6HZDg=="),
-    ("POST", "/market/orders/add", ADD_BODY, "xVEL_MXF5yqJwW2wn2Z_odtQeGwGrWvTUQ5fIM7lUraSAE3c_SmxFcWJJiY5jTb1PfPvtrUYgRuEJA4gG89WCw=="),
+    (
+        "GET",
+        "/users/profile",
+        b"",
+        "eTecZE_FXw1krwbn7byIXEp3FMXuGPkM-8hVnfxN7yoSfohx2kOJ7tZNOF-LLJiuKX7ALopOnaz3lAKP7y0kDQ==",
+    ),
+    (
+        "GET",
+        "/market/orders/list?status=open&details=2",
+        b"",
+        "eA8IEtx8ANZssZ_93SuYNRv6BOP8CVlAC90gNv2pkEK9SeYV5YSz2RlxngJir-UORdtfMhjMOf9tbLGlj6HZDg==",
+    ),
+    (
+        "POST",
+        "/market/orders/add",
+        ADD_BODY,
+        "xVEL_MXF5yqJwW2wn2Z_odtQeGwGrWvTUQ5fIM7lUraSAE3c_SmxFcWJJiY5jTb1PfPvtrUYgRuEJA4gG89WCw==",
+    ),
 ]
 
 
@@ -35,7 +50,12 @@ def signed(exchange, method, target, body=b"", signature=None, stamp=STAMP, key=
     if signature is None:
         private = Ed25519PrivateKey.from_private_bytes(base64.urlsafe_b64decode(SEED))
         signature = base64.urlsafe_b64encode(private.sign(f"{stamp}{method}{target}".encode() + body)).decode()
-    headers = {"nobitex-key": key, "nobitex-timestamp": stamp, "nobitex-signature": signature, "content-type": "application/json"}
+    headers = {
+        "nobitex-key": key,
+        "nobitex-timestamp": stamp,
+        "nobitex-signature": signature,
+        "content-type": "application/json",
+    }
     return exchange.venue.process(exchange.venue.receive(Request(method, target, headers, body)))
 
 
@@ -51,7 +71,11 @@ def test_the_published_signatures_are_accepted(keyed, method, target, body, sign
 @pytest.mark.parametrize(("method", "target", "body", "signature"), VECTORS)
 def test_a_signature_covers_method_target_and_body(keyed, method, target, body, signature):
     other = {"GET": "POST", "POST": "GET"}[method]
-    for changed in ((other, target, body), (method, target + ("&" if "?" in target else "?"), body), (method, target, body + b" ")):
+    for changed in (
+        (other, target, body),
+        (method, target + ("&" if "?" in target else "?"), body),
+        (method, target, body + b" "),
+    ):
         reply = signed(keyed, *changed, signature)
         assert reply.status in (401, 405)
         if reply.status == 401:
@@ -68,7 +92,9 @@ def test_a_timestamp_that_is_no_whole_number_is_refused(keyed, stamp):
     assert signed(keyed, "GET", "/users/profile", signature=VECTORS[0][3], stamp=stamp).status == 401
 
 
-@pytest.mark.parametrize("change", [lambda s: s.rstrip("="), lambda s: s.replace("_", "/").replace("-", "+"), lambda _: "", lambda _: "****"])
+@pytest.mark.parametrize(
+    "change", [lambda s: s.rstrip("="), lambda s: s.replace("_", "/").replace("-", "+"), lambda _: "", lambda _: "****"]
+)
 def test_a_signature_must_be_padded_url_safe_base64(keyed, change):
     assert signed(keyed, "GET", "/users/profile", signature=change(VECTORS[0][3])).status == 401
 
@@ -154,7 +180,17 @@ def test_a_logout_kills_the_token_and_has_no_status(exchange):
     assert exchange.send("GET", "/users/profile").status == 401
 
 
-@pytest.mark.parametrize("path", ["/auth/login", "/auth/logout", "/users/profile/", "/market/orders/add/", "/v3/orderbook/", "/v3/orderbook/BTCIRT/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/auth/login",
+        "/auth/logout",
+        "/users/profile/",
+        "/market/orders/add/",
+        "/v3/orderbook/",
+        "/v3/orderbook/BTCIRT/",
+    ],
+)
 def test_a_slash_too_many_or_too_few_is_an_unknown_path(exchange, path):
     reply = exchange.send("POST", path)
     assert reply.status == 404

@@ -6,12 +6,17 @@ import pytest
 from hireliab.simulator import money
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "1_000", "۱۲", "", "  ", "abc", "1e99", "1e-99", "9" * 41, None, True, [], 1.5])
+@pytest.mark.parametrize(
+    "text", ["NaN", "Infinity", "1_000", "۱۲", "", "  ", "abc", "1e99", "1e-99", "9" * 41, None, True, [], 1.5]
+)
 def test_what_is_not_a_sane_decimal_is_refused(text):
     assert money.parse(text) is None
 
 
-@pytest.mark.parametrize(("given", "text"), [("1E+3", "1000"), ("0E-10", "0"), ("0.600", "0.6"), (5, "5"), ("-0", "0"), (Decimal("1.50"), "1.5")])
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [("1E+3", "1000"), ("0E-10", "0"), ("0.600", "0.6"), (5, "5"), ("-0", "0"), (Decimal("1.50"), "1.5")],
+)
 def test_numbers_are_spelled_as_plain_digits(given, text):
     assert money.text(money.parse(given)) == text
 

@@ -78,7 +78,15 @@ def test_the_history_filters_by_kind_currency_id_and_time(exchange):
     assert [row["tp"] for row in rows(f"from={since}&to=2025-10-10T00:00:00%2B00:00")] == ["buy", "sell"]
 
 
-@pytest.mark.parametrize("query", ["from=2025-01-02T00:00:00&to=2025-01-01T00:00:00", "from=2025-01-01T00:00:00&to=2025-06-01T00:00:00", "from=x", "tp=x"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "from=2025-01-02T00:00:00&to=2025-01-01T00:00:00",
+        "from=2025-01-01T00:00:00&to=2025-06-01T00:00:00",
+        "from=x",
+        "tp=x",
+    ],
+)
 def test_impossible_history_parameters_are_parse_errors(exchange, query):
     assert exchange.send("GET", "/users/transactions-history?" + query).status == 400
 
@@ -87,4 +95,6 @@ def test_starting_balances_are_deposits(exchange):
     everything = exchange.get("/users/wallets/deposits/list?wallet=all")["deposits"]
     assert len(everything) == 5
     wallet = exchange.get("/v2/wallets")["wallets"]["BTC"]["id"]
-    assert [row["amount"] for row in exchange.get(f"/users/wallets/deposits/list?wallet={wallet}")["deposits"]] == ["10"]
+    assert [row["amount"] for row in exchange.get(f"/users/wallets/deposits/list?wallet={wallet}")["deposits"]] == [
+        "10"
+    ]

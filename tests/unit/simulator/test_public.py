@@ -68,7 +68,12 @@ def test_public_trades_are_newest_first_without_ids(exchange):
     trading_floor.house_trade(exchange.engine, "BTCIRT", D(49_000_000_000), D("0.5"), "sell")
     trades = exchange.get("/v2/trades/BTCIRT", headers=ANYBODY)["trades"]
     assert len(trades) == 20
-    assert trades[0] == {"time": exchange.clock.time_ns() // 1_000_000, "price": "49000000000", "volume": "0.5", "type": "sell"}
+    assert trades[0] == {
+        "time": exchange.clock.time_ns() // 1_000_000,
+        "price": "49000000000",
+        "volume": "0.5",
+        "type": "sell",
+    }
     times = [trade["time"] for trade in trades]
     assert times == sorted(times, reverse=True)
 
@@ -91,7 +96,11 @@ def test_stats_are_texts_and_agree_with_the_book(exchange):
     stats = exchange.get("/market/stats?srcCurrency=btc&dstCurrency=rls")["stats"]["btc-rls"]
     assert stats.pop("isClosed") is False
     assert all(isinstance(value, str) for value in stats.values())
-    assert (stats["bestSell"], stats["bestBuy"], stats["latest"]) == (book["asks"][0][0], book["bids"][0][0], book["lastTradePrice"])
+    assert (stats["bestSell"], stats["bestBuy"], stats["latest"]) == (
+        book["asks"][0][0],
+        book["bids"][0][0],
+        book["lastTradePrice"],
+    )
     assert D(stats["dayLow"]) <= D(stats["latest"]) <= D(stats["dayHigh"])
 
 
@@ -110,7 +119,10 @@ def test_candles_of_rial_markets_are_in_toman_and_end_at_the_last_price(exchange
     assert len(tether["t"]) == 5
     assert found["t"] == sorted(found["t"])
     assert {len(found[name]) for name in "tohlcv"} == {len(found["t"])}
-    assert all(low <= min(o, c) <= max(o, c) <= high for o, high, low, c in zip(found["o"], found["h"], found["l"], found["c"], strict=True))
+    assert all(
+        low <= min(o, c) <= max(o, c) <= high
+        for o, high, low, c in zip(found["o"], found["h"], found["l"], found["c"], strict=True)
+    )
 
 
 def test_daily_candles_start_at_tehran_midnight(exchange):
@@ -121,7 +133,9 @@ def test_daily_candles_start_at_tehran_midnight(exchange):
 
 def test_a_page_of_candles_has_at_most_500(exchange):
     now = exchange.clock.time_ns() // 1_000_000_000
-    first, second = (candles(exchange, symbol="BTCIRT", resolution="1", to=now, from_=now - 86400, page=page) for page in (1, 2))
+    first, second = (
+        candles(exchange, symbol="BTCIRT", resolution="1", to=now, from_=now - 86400, page=page) for page in (1, 2)
+    )
     assert len(first["t"]) == 500
     assert second["t"][-1] + 60 == first["t"][0]
 

@@ -9,7 +9,14 @@ from hireliab.simulator import trading_floor
 
 D = Decimal
 LAST = D(49_980_000_000)  # where BTCIRT opens
-OCO = {"type": "sell", "amount": "0.001", "mode": "oco", "price": "52000000000", "stopPrice": "48000000000", "stopLimitPrice": "47900000000"}
+OCO = {
+    "type": "sell",
+    "amount": "0.001",
+    "mode": "oco",
+    "price": "52000000000",
+    "stopPrice": "48000000000",
+    "stopLimitPrice": "47900000000",
+}
 
 
 def trade(exchange, price, amount=None, symbol="BTCIRT"):
@@ -50,7 +57,12 @@ def test_an_accepted_limit_order_has_the_documented_fields(exchange):
 
 def test_a_stop_market_order_is_inactive_and_shows_its_trigger(exchange):
     row = exchange.order(execution="stop_market", stopPrice="51000000000", price=None)
-    assert (row["execution"], row["price"], row["param1"], row["status"]) == ("StopMarket", "market", "51000000000", "Inactive")
+    assert (row["execution"], row["price"], row["param1"], row["status"]) == (
+        "StopMarket",
+        "market",
+        "51000000000",
+        "Inactive",
+    )
 
 
 def test_an_oco_makes_two_legs_that_point_at_each_other_and_only_the_limit_leg_has_the_client_id(exchange):
@@ -66,7 +78,8 @@ def test_an_oco_makes_two_legs_that_point_at_each_other_and_only_the_limit_leg_h
 def test_json_urlencoded_and_multipart_bodies_are_taken(exchange):
     form = b"type=buy&srcCurrency=btc&dstCurrency=rls&amount=0.001&price=49000000000"
     parts = b"".join(
-        b'--xx\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % tuple(pair.split(b"=")) for pair in form.split(b"&")
+        b'--xx\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % tuple(pair.split(b"="))
+        for pair in form.split(b"&")
     )
     for kind, body in (
         ("application/x-www-form-urlencoded", form),
@@ -121,8 +134,17 @@ def test_amounts_are_floored_to_the_step_and_prices_rounded_to_even(exchange):
 )
 def test_a_refused_order_says_why_and_echoes_the_client_id(exchange, changes, code, status):
     given = {"clientOrderId": "echo-1", **changes}
-    body = {"type": "buy", "srcCurrency": "btc", "dstCurrency": "rls", "amount": "0.001", "price": "49000000000", **given}
-    reply = exchange.send("POST", "/market/orders/add", {name: value for name, value in body.items() if value is not None})
+    body = {
+        "type": "buy",
+        "srcCurrency": "btc",
+        "dstCurrency": "rls",
+        "amount": "0.001",
+        "price": "49000000000",
+        **given,
+    }
+    reply = exchange.send(
+        "POST", "/market/orders/add", {name: value for name, value in body.items() if value is not None}
+    )
     answer = json.loads(reply.body)
     assert (reply.status, answer["code"]) == (status, code)
     assert set(answer) == {"status", "code", "message", "clientOrderId"}
@@ -160,7 +182,9 @@ def test_only_the_first_of_equal_orders_starts_the_ten_seconds(exchange):
 
 def test_a_client_id_is_taken_while_its_order_is_open_and_free_afterwards(exchange):
     row = exchange.order(clientOrderId="mine")
-    assert refused(exchange.add(clientOrderId="mine", srcCurrency="usdt", amount="10", price="500000"), "DuplicateClientOrderId")
+    assert refused(
+        exchange.add(clientOrderId="mine", srcCurrency="usdt", amount="10", price="500000"), "DuplicateClientOrderId"
+    )
     exchange.post("/market/orders/update-status", {"order": row["id"], "status": "canceled"})
     assert exchange.add(clientOrderId="mine", amount="0.002")["status"] == "ok"
 
@@ -215,7 +239,12 @@ def test_without_refill_the_book_runs_dry(make_exchange):
 def test_a_market_order_ends_partially_at_the_one_percent_collar(exchange):
     trading_floor.thin(exchange.engine, "BTCIRT", D("0.0004"))
     row = exchange.order(execution="market", amount="0.001", price="49980000000")
-    assert (row["status"], row["matchedAmount"], row["unmatchedAmount"], row["partial"]) == ("Canceled", "0.0004", "0.0006", True)
+    assert (row["status"], row["matchedAmount"], row["unmatchedAmount"], row["partial"]) == (
+        "Canceled",
+        "0.0004",
+        "0.0006",
+        True,
+    )
     assert exchange.wallet("rls")[1] == 0
 
 
@@ -282,9 +311,14 @@ def test_a_user_may_trade_with_himself_unless_that_is_switched_off(exchange):
 
 @pytest.mark.parametrize(
     ("side", "stop", "limit", "short_of", "reached"),
-    [("buy", "51000000000", "51500000000", "50999999990", "51000000000"), ("sell", "49000000000", "48500000000", "49000000010", "49000000000")],
+    [
+        ("buy", "51000000000", "51500000000", "50999999990", "51000000000"),
+        ("sell", "49000000000", "48500000000", "49000000010", "49000000000"),
+    ],
 )
-def test_a_stop_limit_activates_when_the_last_trade_reaches_its_stop_price(exchange, side, stop, limit, short_of, reached):
+def test_a_stop_limit_activates_when_the_last_trade_reaches_its_stop_price(
+    exchange, side, stop, limit, short_of, reached
+):
     trading_floor.quote(exchange.engine, "BTCIRT", [])
     row = exchange.order(type=side, execution="stop_limit", stopPrice=stop, price=limit)
     trade(exchange, short_of)
@@ -391,7 +425,10 @@ def test_terminal_rows_can_lose_their_client_id(make_exchange):
 
 def test_terminal_orders_can_be_pruned(make_exchange):
     exchange = make_exchange(prune_after=60)
-    done, open_one = exchange.order(execution="market", price=None, clientOrderId="a"), exchange.order(clientOrderId="b")
+    done, open_one = (
+        exchange.order(execution="market", price=None, clientOrderId="a"),
+        exchange.order(clientOrderId="b"),
+    )
     exchange.clock.advance(61)
     assert exchange.send("POST", "/market/orders/status", {"id": done["id"]}).status == 404
     assert exchange.status(open_one["id"])["status"] == "Active"
@@ -406,7 +443,10 @@ def test_status_by_id_finds_terminal_orders_and_by_client_id_only_open_ones(exch
     assert exchange.post("/market/orders/status", by_client_id)["order"]["id"] == row["id"]
     trade(exchange, "49000000000")
     reply = exchange.send("POST", "/market/orders/status", by_client_id)
-    assert (reply.status, json.loads(reply.body)) == (404, {"error": "NotFound", "message": "No Order matches the given query."})
+    assert (reply.status, json.loads(reply.body)) == (
+        404,
+        {"error": "NotFound", "message": "No Order matches the given query."},
+    )
     assert exchange.status(row["id"])["status"] == "Done"
 
 
@@ -466,8 +506,15 @@ def test_cancel_old_with_hours_spares_younger_orders(exchange):
 def test_cancel_batch_answers_for_each_id(exchange):
     row, done = exchange.order(), exchange.order(execution="market", price=None)
     answer = exchange.post("/market/orders/cancel-batch", {"orderIds": [row["id"], done["id"], 7]})
-    assert [answer["orders"][str(number)]["status"] for number in (row["id"], done["id"], 7)] == ["ok", "failed", "failed"]
-    assert exchange.post("/market/orders/cancel-batch", {"orderIds": list(range(21))})["message"] == "The maximum number of orderIds should be 20"
+    assert [answer["orders"][str(number)]["status"] for number in (row["id"], done["id"], 7)] == [
+        "ok",
+        "failed",
+        "failed",
+    ]
+    assert (
+        exchange.post("/market/orders/cancel-batch", {"orderIds": list(range(21))})["message"]
+        == "The maximum number of orderIds should be 20"
+    )
     assert exchange.post("/market/orders/cancel-batch", {"orderIds": []})["message"] == "Order_ids list is empty"
     assert exchange.post("/market/orders/cancel-batch", {"orderIds": ["x"]})["message"] == 'Invalid integer value: "x"'
 
@@ -543,7 +590,9 @@ def test_from_id_gives_the_newest_slice_unless_asked_for_ascending(listed):
     assert listed(f"fromId={first}&pageSize=2&order=id") == (["sell", "sell2"], True)
 
 
-@pytest.mark.parametrize("query", ["page=1&fromId=5", "pageSize=1001", "page=0", "status=active", "order=amount", "details=3", "pageSize=x"])
+@pytest.mark.parametrize(
+    "query", ["page=1&fromId=5", "pageSize=1001", "page=0", "status=active", "order=amount", "details=3", "pageSize=x"]
+)
 def test_impossible_list_parameters_are_parse_errors(exchange, query):
     reply = exchange.send("GET", "/market/orders/list?" + query)
     assert (reply.status, reply.code) == (400, "ParseError")
@@ -563,7 +612,19 @@ def test_own_fills_are_newest_first_and_three_days_old_at_most(exchange):
     answer = exchange.get("/market/trades/list?srcCurrency=btc&dstCurrency=rls")
     assert [row["orderId"] for row in answer["trades"]] == [new["id"], old["id"]]
     assert answer["hasNext"] is False
-    assert set(answer["trades"][0]) == {"id", "orderId", "srcCurrency", "dstCurrency", "market", "timestamp", "type", "price", "amount", "total", "fee"}
+    assert set(answer["trades"][0]) == {
+        "id",
+        "orderId",
+        "srcCurrency",
+        "dstCurrency",
+        "market",
+        "timestamp",
+        "type",
+        "price",
+        "amount",
+        "total",
+        "fee",
+    }
     newest = answer["trades"][0]["id"]
     assert [row["id"] for row in exchange.get(f"/market/trades/list?fromId={newest}")["trades"]] == [newest]
     exchange.clock.advance(1.5 * 86400)
@@ -586,7 +647,9 @@ def test_open_orders_are_counted(exchange):
 
 
 def test_quirks_change_the_spelling_of_answers(make_exchange):
-    exchange = make_exchange(quirks=["int_zero", "ten_decimals", "rial_word", "missing_fields", "extra_fields", "no_echo"])
+    exchange = make_exchange(
+        quirks=["int_zero", "ten_decimals", "rial_word", "missing_fields", "extra_fields", "no_echo"]
+    )
     row = exchange.order(clientOrderId="x")
     assert row["matchedAmount"] == 0
     assert row["dstCurrency"] == "ریال"

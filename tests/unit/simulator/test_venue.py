@@ -12,7 +12,9 @@ D = Decimal
 
 
 def lag(exchange, **seconds):
+    """Set lags; a moment passes, because what happens at this very instant counts as seen."""
     exchange.engine.visibility.set(seconds, exchange.clock.monotonic())
+    exchange.clock.advance(0.001)
 
 
 # --- visibility -----------------------------------------------------------------------------
@@ -35,7 +37,7 @@ def test_each_kind_of_read_lags_on_its_own(exchange):
     seen = []
     for _ in range(6):
         seen.append(sum(visible()))
-        exchange.clock.advance(1)
+        exchange.clock.advance(1.01)
     assert seen == [0, 1, 2, 3, 4, 5]
     assert exchange.status(row["id"])["status"] == "Done"
 
@@ -44,6 +46,7 @@ def test_a_lagging_read_shows_an_order_in_its_older_state(exchange):
     row = exchange.order(clientOrderId="old")
     lag(exchange, status=2, clientid=2)
     exchange.clock.advance(10)
+    exchange.engine.run_due()
     trading_floor.house_trade(exchange.engine, "BTCIRT", D(49_000_000_000))
     assert exchange.status(row["id"])["status"] == "Active"
     assert exchange.post("/market/orders/status", {"clientOrderId": "old"})["order"]["matchedAmount"] == "0"
@@ -88,7 +91,14 @@ def test_the_thirty_first_listing_in_a_minute_is_throttled(make_exchange):
 def test_orders_share_one_limit_and_an_oco_counts_twice(make_exchange):
     exchange = make_exchange(limits=True, limit_scale=0.02)  # 6 orders
     good = {"type": "buy", "srcCurrency": "btc", "dstCurrency": "rls", "amount": "0.001", "price": "49000000000"}
-    oco = {**good, "type": "sell", "mode": "oco", "price": "52000000000", "stopPrice": "48000000000", "stopLimitPrice": "47900000000"}
+    oco = {
+        **good,
+        "type": "sell",
+        "mode": "oco",
+        "price": "52000000000",
+        "stopPrice": "48000000000",
+        "stopLimitPrice": "47900000000",
+    }
     exchange.order()
     exchange.order(**oco)
     batch = [{**good, "amount": f"0.00{i}"} for i in range(2, 8)]
@@ -242,7 +252,11 @@ def test_a_restarted_exchange_continues_numbers_behind_a_torn_line(make_exchange
 
 def test_a_simulator_bug_is_answered_500_and_recorded(recorded, monkeypatch, caplog):
     monkeypatch.setattr(recorded.engine, "place", None)
-    reply = recorded.send("POST", "/market/orders/add", {"type": "buy", "srcCurrency": "btc", "dstCurrency": "rls", "amount": "1", "price": "49000000000"})
+    reply = recorded.send(
+        "POST",
+        "/market/orders/add",
+        {"type": "buy", "srcCurrency": "btc", "dstCurrency": "rls", "amount": "1", "price": "49000000000"},
+    )
     assert reply.status == 500
     assert recorded.records()[-1]["status"] == 500
     assert "request 1 failed" in caplog.text

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION: dict[str, str] = {}
+exec((HERE / "hireliab" / "_version.py").read_text(encoding="utf-8"), VERSION)  # noqa: S102 - our own two lines
+
+# Each lower bound is the version that the lowest-versions job of .ci/run passes with on Python 3.10.
+REQUIRED = [
+    "apprise>=1.7",
+    "click>=8.1",
+    "cryptography>=42",
+    "filelock>=3.13",
+    "pika>=1.3",
+    "platformdirs>=4.0",
+    "pybreaker>=1.2",
+    "requests>=2.31",
+    "tenacity>=8.2",
+    "urllib3>=2.0",
+]
+EXTRAS = {
+    "cli": ["rich>=13"],
+    "test": ["hypothesis>=6.90", "pytest>=7.4", "pytest-cov>=4.1", "rich>=13"],
+}
+EXTRAS["lint"] = ["mypy>=1.15", "ruff>=0.9", "types-requests>=2.31"]
+EXTRAS["docs"] = ["furo>=2024.1", "myst-parser>=2.0", "sphinx>=7.2"]
+EXTRAS["all"] = sorted({requirement for name in ("cli",) for requirement in EXTRAS[name]})
+
+setup(
+    name="hireliab",
+    version=VERSION["__version__"],
+    description="High-reliability parts for blocking trading bots: verified orders, breakers, pools, alerts, a simulator",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    author="The hireliab developers",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["hireliab", "hireliab.*"]),
+    package_data={"hireliab": ["py.typed"]},
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Financial and Insurance Industry",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Office/Business :: Financial",
+        "Typing :: Typed",
+    ],
+)
