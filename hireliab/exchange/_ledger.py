@@ -19,7 +19,7 @@ from hireliab.core.clock import Clock
 from hireliab.errors import JournalPoisonedError
 from hireliab.exchange.adapter import Account
 from hireliab.exchange.journal import Journal
-from hireliab.exchange.transaction import BY_ID, Proof, Record, State, Transaction
+from hireliab.exchange.transaction import BY_ID, Record, State, Transaction
 
 _log = logging.getLogger("hireliab.transactions")
 
@@ -161,12 +161,14 @@ class Ledger:
 
     def note(self, transaction: Transaction, expected: Record, *, cause: str, **changes: Any) -> Record | None:
         """Write new facts without a transition; not a barrier, because losing them only costs look-ups."""
+        noted = expected.note(updated=self._clock.time(), **changes)
         new = self._write(
             transaction,
             expected,
-            lambda: expected.note(updated=self._clock.time(), **changes),
+            lambda: noted,
             cause=cause,
-            barrier=False,
+            # What leaves the memory must be on disk first: get() goes on there.
+            barrier=noted.is_finished,
             must_be_durable=False,
         )
         if new is not None:
@@ -202,8 +204,7 @@ class Ledger:
         return new
 
     def _drop_if_finished(self, transaction: Transaction, record: Record) -> None:
-        watched = record.proof is Proof.ABSENT and record.watch_until is not None
-        if record.state.is_terminal and not record.is_open_at_venue and not watched:
+        if record.is_finished:
             with self._lock:
                 self._live.pop(transaction.id, None)
 

@@ -277,6 +277,11 @@ class Record:
         )
 
     @property
+    def is_finished(self) -> bool:
+        """Decided, with nothing left to follow or to watch."""
+        return self.state.is_terminal and not self.is_open_at_venue and self.watch_until is None
+
+    @property
     def verdict(self) -> Verdict:
         """What a caller is told when asked now."""
         if self.state is State.COMPLETED:

@@ -76,16 +76,15 @@ class PoolMachine(RuleBasedStateMachine):
         if self.status == "new":
             self.status = "running"
         count = len(self.made)
+        raised = None
         try:
             self.pool.execute("work", error)
-        except BaseException as raised:
-            if isinstance(want, type):
-                assert type(raised) is want
-                return
-            assert raised is error
-        else:
-            assert error is None
-            assert not isinstance(want, type)
+        except BaseException as caught:
+            raised = caught
+        if isinstance(want, type):
+            assert type(raised) is want
+            return
+        assert raised is error
         client = self.made[-1] if want is None else want
         assert len(self.made) == count + (want is None)
         if want is not None:
