@@ -70,7 +70,9 @@ if TYPE_CHECKING:
     from hireliab.exchange.transaction import Transaction as Transaction
     from hireliab.exchange.transaction import TransactionResult as TransactionResult
     from hireliab.exchange.transaction import Verdict as Verdict
-    from hireliab.exchange.transaction_verification import TransactionVerificationPipeline as TransactionVerificationPipeline
+    from hireliab.exchange.transaction_verification import (
+        TransactionVerificationPipeline as TransactionVerificationPipeline,
+    )
     from hireliab.messaging.message_bus import InMemoryMessageBus as InMemoryMessageBus
     from hireliab.messaging.message_bus import Message as Message
     from hireliab.messaging.message_bus import MessageBus as MessageBus

@@ -77,6 +77,8 @@ class SQLiteFile:
         self._poison: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None  # the writer thread's own after open()
+        self._submitted = 0
+        self._settled = 0  # the writer thread's; read without the lock only to skip a wait that is not needed
         self.commits = 0
         self.operations = 0
 
@@ -157,6 +159,7 @@ class SQLiteFile:
             if os.getpid() != self._pid:
                 raise JournalError(f"{self.path}: opened by process {self._pid}; open your own after fork()")
             self._queue.append((operation, future))
+            self._submitted += 1
             self._work.notify()
         return future
 
@@ -211,6 +214,7 @@ class SQLiteFile:
             return
         self.commits += 1
         self.operations += len(batch)
+        self._settled += len(batch)
         for future, result, failure in done:
             if failure is None:
                 future.set_result(result)
@@ -241,6 +245,13 @@ class SQLiteFile:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except (OSError, sqlite3.Error) as error:
             _log.warning("%s: checkpoint failed: %s; the file goes on growing", self.path, error)
+
+    def flush(self) -> None:
+        """Wait until what was submitted before is on disk, so that a reader sees it; free when nothing is pending."""
+        with self._work:
+            pending = self._submitted != self._settled and self._poison is None and not self._closing
+        if pending:
+            self.write(lambda _: None)
 
     # -- reading ----------------------------------------------------------------------------------------------
 

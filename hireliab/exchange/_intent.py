@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from decimal import Decimal
 
 from hireliab.core import config, money
@@ -73,6 +74,12 @@ def make_record(
         created=created,
         updated=created,
     )
+
+
+def with_symbol(record: Record, symbol: str) -> Record:
+    """The same intent with the market's name in its one form, so that one key means one order however it is spelt."""
+    order = dataclasses.replace(record.order, symbol=symbol)
+    return dataclasses.replace(record, order=order, payload_hash=payload_hash(order, record.commit))
 
 
 def _price(name: str, value: object, *, needed: bool, of: str) -> Decimal | None:

@@ -161,14 +161,12 @@ class Ledger:
 
     def note(self, transaction: Transaction, expected: Record, *, cause: str, **changes: Any) -> Record | None:
         """Write new facts without a transition; not a barrier, because losing them only costs look-ups."""
-        noted = expected.note(updated=self._clock.time(), **changes)
         new = self._write(
             transaction,
             expected,
-            lambda: noted,
+            lambda: expected.note(updated=self._clock.time(), **changes),
             cause=cause,
-            # What leaves the memory must be on disk first: get() goes on there.
-            barrier=noted.is_finished,
+            barrier=False,
             must_be_durable=False,
         )
         if new is not None:

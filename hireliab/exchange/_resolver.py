@@ -9,7 +9,10 @@ never a negative. It also follows the orders that rest in the book until they cl
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from hireliab.core._threads import Stop, join_all, run_forever, start_thread
 from hireliab.core.clock import Clock
@@ -27,6 +30,8 @@ from hireliab.exchange.adapter import (
     Unavailable,
 )
 from hireliab.exchange.transaction import Proof, Record, State, Transaction, seen
+
+_log = logging.getLogger("hireliab.transactions")
 
 BLIND_AFTER = 60.0
 """Seconds without one successful read while something is undecided, after which a person is told."""
@@ -129,11 +134,19 @@ class Resolver:
             if case.transaction.state.is_terminal:
                 self._close(case)
             elif case.next_look <= self._clock.monotonic():
-                self._look(case)
+                self._guarded(case, partial(self._look, case))
         if not self._stop.is_set and self._listing_due() <= 0:
             self._list()
         self._watch_blindness()
         return self._pause()
+
+    def _guarded(self, case: Case, work: Callable[[], None]) -> None:
+        """One case's trouble must not keep the others waiting."""
+        try:
+            work()
+        except Exception:
+            _log.exception("transaction %s: the resolver failed; looking again later", case.transaction.id)
+            case.next_look = self._clock.monotonic() + LOOKUP_DELAYS[-1]
 
     def _close(self, case: Case) -> None:
         self._cases.pop(case.transaction.id, None)
@@ -299,8 +312,9 @@ class Resolver:
             return
         since = min(c.transaction.record.baseline_time for c in lost) - _MARGIN
         fills = self._adapter.list_fills_since(since)
+        listed = fills if isinstance(fills, FillListing) else None
         for case in lost:
-            self._weigh(case, orders, fills if isinstance(fills, FillListing) else None)
+            self._guarded(case, partial(self._weigh, case, orders, listed))
         if orders.orders:
             self._ledger.journal.note_watermark(max(by_id, key=int))
 

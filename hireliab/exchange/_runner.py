@@ -88,6 +88,8 @@ class Runner:
 
     def run(self, transaction: Transaction) -> None:
         """Run to an answer; never raises."""
+        if not transaction.take():
+            return
         try:
             if transaction.record.kind == "CANCEL":
                 self._cancel(transaction)
@@ -95,14 +97,19 @@ class Runner:
                 self._order(transaction)
         except BaseException as error:
             _log.exception("transaction %s: the runner failed", transaction.id)
-            self._rescue(transaction, error)
+            try:
+                self._rescue(transaction, error)
+            except Exception:
+                # The journal is closed or broken: the next start finds the record as it is on disk.
+                _log.exception("transaction %s: left to the next start", transaction.id)
         finally:
             transaction.answer()
 
     def refuse(self, transaction: Transaction, error: HireliabError) -> None:
-        """Give the verdict of a transaction that could not even start."""
-        self._not_sent(transaction, error)
-        transaction.answer()
+        """Give the verdict of a transaction that could not even start; nothing when it did start."""
+        if transaction.take():
+            self._not_sent(transaction, error)
+            transaction.answer()
 
     def _rescue(self, transaction: Transaction, error: BaseException) -> None:
         """Whatever went wrong here, a record that may have been sent must reach the resolver."""
@@ -120,7 +127,7 @@ class Runner:
 
     def _order(self, transaction: Transaction) -> None:
         symbol = transaction.record.order.symbol
-        if not self._wait_for_gate(symbol, self._config.verification_timeout):
+        if not self._wait_for_gate(symbol, self._config.verification_timeout) and not self._stop.is_set:
             self._deny(
                 transaction,
                 TransactionDeniedError(

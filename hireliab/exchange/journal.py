@@ -59,7 +59,7 @@ class Journal(Protocol):
         """Not decided, or decided and still open or watched: what a restart goes on with. Oldest first."""
 
     def get(self, txn_id: str) -> Record | None:
-        """One transaction."""
+        """One transaction, as last written."""
 
     def find_key(self, idempotency_key: str) -> Record | None:
         """The transaction that holds an idempotency key."""
@@ -68,7 +68,7 @@ class Journal(Protocol):
         """The transaction that a venue order belongs to."""
 
     def select(self, *, states: Sequence[str] | None = None, limit: int = 1000) -> list[Record]:
-        """Transactions in these states, newest first."""
+        """Transactions in these states, as last written, newest first."""
 
     def fills(self, txn_id: str) -> list[Fill]:
         """The fills of one transaction."""

@@ -300,6 +300,7 @@ class SQLiteJournal:
 
     def get(self, txn_id: str) -> Record | None:
         """See `Journal.get`."""
+        self._db.flush()
         rows = self._query(f"{_SELECT} WHERE txn_id=?", (txn_id,))
         return _from_row(rows[0]) if rows else None
 
@@ -315,6 +316,7 @@ class SQLiteJournal:
 
     def select(self, *, states: Sequence[str] | None = None, limit: int = 1000) -> list[Record]:
         """See `Journal.select`."""
+        self._db.flush()
         where, values = "", list[Any]()
         if states is not None:
             where, values = f" WHERE state IN ({', '.join('?' * len(states))})", list(states)

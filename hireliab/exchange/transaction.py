@@ -414,7 +414,7 @@ class Transaction:
         self._changed = threading.Condition()
         self._record = record
         self._moving = False
-        self._begun = self.restored
+        self._begun = self._taken = self.restored
         self._answered = False
         self._durable = True
         self._error: Exception | None = None
@@ -485,6 +485,13 @@ class Transaction:
         with self._changed:
             first = not self._begun
             self._begun = True
+            return first
+
+    def take(self) -> bool:
+        """Whether the caller is the one to run or refuse it."""
+        with self._changed:
+            first = not self._taken
+            self._taken = True
             return first
 
     def claim(self, version: int) -> bool:

@@ -33,7 +33,7 @@ from hireliab.errors import (
     NotSentError,
     OutcomeUnknownError,
 )
-from hireliab.exchange._intent import make_record
+from hireliab.exchange._intent import make_record, with_symbol
 from hireliab.exchange._ledger import AlertSink, EventBus, Ledger, prefix_of
 from hireliab.exchange._pipeline_settings import PipelineConfig, default_folder
 from hireliab.exchange._recovery import Gate, RecoveryReport, recover
@@ -339,7 +339,7 @@ class TransactionVerificationPipeline:
             timeout=timeout,
             created=self._clock.time(),
         )
-        self._adapter.validate(record.order)
+        record = with_symbol(record, self._adapter.validate(record.order).symbol)
         self.start()
         if idempotency_key is None:
             return Transaction(record, clock=self._clock)
@@ -377,20 +377,21 @@ class TransactionVerificationPipeline:
                 setting="transaction",
             )
         self.start()
+        if self._journal.poisoned:
+            raise JournalPoisonedError(f"pipeline {self.config.name}: the journal failed; restart; nothing was sent")
         if not transaction.begin():
             # One of an earlier process has no runner that will answer, so the wait has an end of its own.
             return Handle(transaction, self.config.verification_timeout if transaction.restored else None)
-        if self._journal.poisoned:
-            raise JournalPoisonedError(f"pipeline {self.config.name}: the journal failed; restart; nothing was sent")
-        self._launch(transaction)
-        return Handle(transaction, None)
-
-    def _launch(self, transaction: Transaction) -> None:
-        """Start the transaction's thread, or give the verdict at once when it cannot start."""
         try:
             self._admit(transaction)
         except HireliabError as error:
             self._runner.refuse(transaction, error)
+        except BaseException as error:
+            # Ctrl-C may strike while the thread is being started. Whoever takes the transaction first, the new
+            # thread or this refusal, has it: it is either run or answered, never both and never neither.
+            self._runner.refuse(transaction, NotSentError(f"transaction {transaction.id}: not sent ({error!r})"))
+            raise
+        return Handle(transaction, None)
 
     def _admit(self, transaction: Transaction) -> None:
         prefix = self._bind_account()

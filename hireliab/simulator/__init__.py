@@ -30,6 +30,8 @@ faults       fault rules and the decision whether a request meets one
 auth         user tokens, API keys, Ed25519 signatures
 message      HTTP request and reply values, body parsing
 render       order, fill and wallet values as the API shows them
+state        all of the above in one object for the handlers, and what one call brings along
+params       whole numbers, choices, pages and times among request parameters
 accounts     /auth and /apikeys
 public       market data
 private      /users and /v2/wallets
@@ -40,4 +42,5 @@ httpd        sockets: listener, connections, cut-off
 delivery     what each fault does to the wire
 admin        the admin port
 server       Simulator: the door
+__main__     the command line
 """

@@ -6,8 +6,8 @@ import argparse
 import json
 import os
 import signal
+import socket
 import sys
-import threading
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -39,10 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    stop = threading.Event()
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last one is Windows'
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda _number, _frame: stop.set())
+    signals = _catch_signals()
     try:
         simulator = Simulator(
             seed=given.seed,
@@ -65,11 +62,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FaultError, SettingError, TruthError, OSError) as error:
         parser.exit(2, f"simulator: {error}\n")
     print(json.dumps(_first_line(simulator)), flush=True)  # noqa: T201 - the line that callers wait for
-    # In slices, because Windows does not interrupt an endless wait.
-    while not stop.wait(0.5):
-        pass
+    with signals:
+        signals.recv(1)
     simulator.stop()
     return 0
+
+
+def _catch_signals() -> socket.socket:
+    """
+    A socket that becomes readable when the process is asked to end.
+
+    Not an Event: a handler runs on the main thread, and would wait for ever for the lock of an
+    Event that the main thread is just about to wait for.
+    """
+    waker, wakee = socket.socketpair()
+    waker.setblocking(False)
+    signal.set_wakeup_fd(waker.detach())
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last one is Windows'
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda _number, _frame: None)
+    return wakee
 
 
 def _first_line(simulator: Simulator) -> dict[str, object]:

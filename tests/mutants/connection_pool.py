@@ -14,7 +14,7 @@ MUTANTS = [
     ("a failed creation wakes nobody", _STATE, "        claim.slot = None\n        self.serve_locked(now)\n        self._changed_locked()", "        claim.slot = None\n        self._changed_locked()"),
     ("a returned client wakes nobody", _STATE, "            self.idle.append(entry)\n        self.serve_locked(now)\n        self._changed_locked()", "            self.idle.append(entry)\n        self._changed_locked()"),
     ("a late waiter refuses a client it was given", _STATE, "        if claim.settled():\n            return\n        if refusal is Refusal.TIMEOUT", "        if refusal is Refusal.TIMEOUT"),
-    ("a timed-out waiter stays in the queue", _STATE, "        self._refuse_locked(claim, refusal)\n        self._unqueue_locked(claim)", "        self._refuse_locked(claim, refusal)"),
+    ("an interrupted waiter stays in the queue", _STATE, "        self._unqueue_locked(claim)\n        self.drop_slot_locked", "        self.drop_slot_locked"),
     ("an interrupted waiter keeps its client", _STATE, "        if claim.entry is not None:\n            # A client", "        if claim.touched and claim.entry is not None:\n            # A client"),
     ("an interrupted check lends on", _POOL, "        claim.touched = True  # interrupted", "        claim.touched = False  # interrupted"),
     ("dropped leases are not found", _STATE, "if entry.holder() is None:", "if entry.holder is None:"),

@@ -22,7 +22,7 @@ MUTANTS = [
     ("stop waits for its own handler", _BUS, "            if threading.current_thread() in self._threads:\n                return\n", ""),
     ("unsubscribe waits for its own handler", _BUS, "            if threading.current_thread() in subscription.threads:\n                return subscription.alive == 0  # a handler cannot wait for itself\n", ""),
     ("messages are published after stop", _BUS, 'if self._state in ("stopping", "stopped"):', 'if self._state == "stopped":'),
-    ("handlers share one copy of the data", _BUS, "message = replace(message, data=decode_data(delivery.body))", "delivery.data = getattr(delivery, 'data', None) or decode_data(delivery.body)\n                    message = replace(message, data=delivery.data)"),
+    ("deliveries share one copy of the data", _BUS, "data=decode_data(delivery.body))", "data=queue.__dict__.setdefault(delivery.envelope.id, decode_data(delivery.body)))"),
     ("last in, first out", _BUS, "return queue.ready.popleft()", "return queue.ready.pop()"),
     ("a mandatory message is confirmed unseen", _BUS, "returned = mandatory and not queues", "returned = False"),
     ("a redelivered message does not say so", _BUS, "redelivered=delivery.attempt > 1", "redelivered=False"),

@@ -35,6 +35,10 @@ def poor_context():
         yield
 
 
+def test_the_ambient_context_is_really_poor():
+    assert Decimal(1) / Decimal(3) == Decimal("0.33334")
+
+
 @CHECK
 @given(numbers)
 def test_text_is_plain_and_reads_back_as_the_same_number(number):

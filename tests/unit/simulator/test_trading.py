@@ -229,6 +229,16 @@ def test_the_house_refills_so_that_thousands_of_market_orders_fill(exchange):
     assert exchange.get("/v3/orderbook/BTCIRT")["asks"] == before
 
 
+def test_the_house_does_not_refill_across_an_order_that_took_its_quotes(exchange):
+    row = exchange.order(srcCurrency="usdt", amount="300000", price="520000")
+    assert row["status"] == "Active"
+    book = exchange.get("/v3/orderbook/USDTIRT")
+    assert book["bids"][0] == ["520000", row["unmatchedAmount"]]
+    assert D(book["asks"][0][0]) > 520_000
+    exchange.post("/market/orders/update-status", {"order": row["id"], "status": "canceled"})
+    assert D(exchange.get("/v3/orderbook/USDTIRT")["asks"][0][0]) < 520_000
+
+
 def test_without_refill_the_book_runs_dry(make_exchange):
     exchange = make_exchange(refill=False, balances={"rls": "10000000000000"})
     statuses = [exchange.order(execution="market", amount=f"1.{i}", price=None)["status"] for i in range(8)]
@@ -421,6 +431,13 @@ def test_terminal_rows_can_lose_their_client_id(make_exchange):
     row = exchange.order(execution="market", price=None, clientOrderId="gone")
     listed = exchange.get("/market/orders/list?status=all&details=2")["orders"]
     assert [(one["id"], one["clientOrderId"]) for one in listed] == [(row["id"], None)]
+
+
+def test_open_rows_keep_their_client_id(make_exchange):
+    exchange = make_exchange(null_client_ids=True)
+    row = exchange.order(clientOrderId="kept")
+    trade(exchange, "49000000000", "0.0004")
+    assert exchange.status(row["id"])["clientOrderId"] == "kept"
 
 
 def test_terminal_orders_can_be_pruned(make_exchange):
