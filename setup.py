@@ -15,9 +15,9 @@ REQUIRED = [
     "pika>=1.3",
     "platformdirs>=4.0",
     "pybreaker>=1.2",
-    "requests>=2.31",
+    "requests>=2.32",
     "tenacity>=8.2",
-    "urllib3>=2.0",
+    "urllib3>=2.2",
 ]
 EXTRAS = {
     "cli": ["rich>=13"],

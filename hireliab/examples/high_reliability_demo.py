@@ -50,8 +50,8 @@ def conclude(screen: Screen, rows: Sequence[Row]) -> int:
     screen.lines(["", title, "=" * len(title), *table(rows), ""])
     screen.lines(
         [
-            "id, status, filled amount (BTC), average price and fee are compared; sent counts the requests to place",
-            "an order that arrived at the exchange.",
+            "Compared are id, status, filled amount, average price and fee. Sent: how many requests to place the",
+            "order arrived at the exchange. The limit order was live (COMPLETED) until the bot cancelled it.",
             f"{wrong} of {len(rows)} rows differ."
             if wrong
             else f"All {len(rows)} rows agree: nothing was sent twice, nothing forgotten, every verdict true.",

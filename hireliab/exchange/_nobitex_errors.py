@@ -95,7 +95,7 @@ def error_of(
         )
     if status == 401:  # by the status alone: these bodies have neither status nor code
         return _refused_credentials(what, status, code, said, skew if signed else None)
-    if body is None or status >= 500 or not (status == 200 or 400 <= status < 500):
+    if body is None or not (status == 200 or 400 <= status < 500):
         kind = "a server error" if status >= 500 else "no JSON object" if body is None else "an unexpected status"
         return MalformedResponseError(
             f"{what}: answered with {kind} (HTTP {status}){said}; what happened is unknown",

@@ -107,7 +107,6 @@ class Transport:
         self._pid = os.getpid()
         self._session = _Session()
         self._session.trust_env = False
-        self._session.cookies.set_policy(_no_cookies())
         adapter = WatchedAdapter(self._watch)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
@@ -213,12 +212,6 @@ class Transport:
         if isinstance(error, urllib3.exceptions.DecodeError):
             return MalformedResponseError(f"{what}: the answer cannot be decoded; what happened is unknown")
         return ResponseLostError(f"{what}: the connection broke ({cause}); what happened is unknown")
-
-
-def _no_cookies() -> Any:
-    from http.cookiejar import DefaultCookiePolicy  # noqa: PLC0415 -- used once per client
-
-    return DefaultCookiePolicy(allowed_domains=[])
 
 
 def _words(error: BaseException) -> str:

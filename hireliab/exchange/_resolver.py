@@ -27,6 +27,7 @@ from hireliab.exchange.adapter import (
     Found,
     OrderListing,
     OrderState,
+    OrderStatus,
     Unavailable,
 )
 from hireliab.exchange.transaction import Proof, Record, State, Transaction, seen
@@ -435,6 +436,10 @@ class Resolver:
         record = transaction.record
         facts = seen(order)
         if not any(getattr(record, name) != value for name, value in facts.items()) or order.filled < record.filled:
+            return
+        # A listing lags: it may show an order as New that a look-up by id showed as live, or as open that a cancel
+        # closed since. A record that took that over would be followed no more.
+        if not record.is_open_at_venue or order.status in (OrderStatus.NEW, OrderStatus.OTHER):
             return
         cause = f"venue shows {order.raw_status or order.status.value}, filled {order.filled}"
         new = self._ledger.note(transaction, record, cause=cause, **facts)

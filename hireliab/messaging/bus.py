@@ -354,7 +354,7 @@ class MessageBus(Protocol):
     def status(self) -> BusStatus:
         """One consistent snapshot."""
 
-    def __enter__(self) -> MessageBus:  # noqa: PYI034 - typing.Self is 3.11
+    def __enter__(self) -> MessageBus:
         """Start."""
 
     def __exit__(self, *exc_info: object) -> None:

@@ -462,7 +462,7 @@ class InMemoryMessageBus:
         with self._lock:
             return tuple(self._dead_letters)
 
-    def __enter__(self) -> InMemoryMessageBus:  # noqa: PYI034 - typing.Self is 3.11
+    def __enter__(self) -> InMemoryMessageBus:
         self.start()
         return self
 

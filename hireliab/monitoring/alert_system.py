@@ -268,7 +268,7 @@ class AlertSystem:
         channels = {worker.name: worker.status() for worker in self._workers}
         return AlertSystemStatus(state=self._state, channels=MappingProxyType(channels))
 
-    def __enter__(self) -> AlertSystem:  # noqa: PYI034 - typing.Self is 3.11
+    def __enter__(self) -> AlertSystem:
         self.start()
         return self
 

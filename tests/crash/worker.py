@@ -62,7 +62,7 @@ class Bot:
         self.pool = ConnectionPool(
             name="crash",
             create_client_func=lambda: NobitexClient(base_url=venue["base_url"], **timeouts),
-            config={"min_connections": 0, "max_connections": THREADS + 4, "connection_timeout": 2},
+            config={"min_connections": 0, "max_connections": 16, "connection_timeout": 2},
         )
         self.pool.initialize()
         self.adapter = EnhancedNobitexAdapter(
@@ -108,7 +108,7 @@ class Bot:
     def run(self, numbers, *, stage="storm", wait=True):
         """Work through order numbers in all threads."""
         self.numbers = iter(numbers)
-        threads = [threading.Thread(target=self.work, args=(stage,), daemon=True) for _ in range(THREADS)]
+        threads = [threading.Thread(target=self.work, args=(stage,), daemon=True) for _ in range(self.plan.get("threads", THREADS))]
         for thread in threads:
             thread.start()
         if wait:

@@ -20,7 +20,7 @@ MARKETS = (
 # More than the house offers inside the collar of a market order, by market: such an order ends filled in part.
 TOO_MUCH = {"BTC": Decimal(9), "ETH": Decimal(140), "USDT": Decimal(350_000), "DOGE": Decimal(900_000)}
 UNPAYABLE = {"BTC": Decimal(10**7), "ETH": Decimal(10**8), "USDT": Decimal(10**12), "DOGE": Decimal(10**12)}
-BALANCES = {"rls": "1e19", "usdt": "1e10", "btc": "1e6", "eth": "1e7", "doge": "1e10"}
+BALANCES = {"rls": "1" + "0" * 19, "usdt": "1" + "0" * 10, "btc": "1000000", "eth": "10000000", "doge": "1" + "0" * 10}
 
 KINDS = {
     "market": 44,

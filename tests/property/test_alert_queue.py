@@ -37,9 +37,7 @@ class Model:
 @settings(max_examples=150, derandomize=True, deadline=None)
 @given(st.integers(1, 5), st.lists(st.one_of(LEVELS, st.none()), max_size=40))
 def test_the_queue_keeps_what_matters_most(size, steps):
-    worker = ChannelWorker(
-        name="x", channel=print, threshold=AlertLevel.DEBUG, size=size, clock=FakeClock()
-    )
+    worker = ChannelWorker(name="x", channel=print, threshold=AlertLevel.DEBUG, size=size, clock=FakeClock())
     worker._report_at = float("inf")  # reports are another test's business
     model = Model(size)
     accepted = 0

@@ -509,3 +509,18 @@ def test_a_gated_symbol_denies_after_the_verification_timeout(clock, exchange, m
     clock.advance_until(lambda: not second.unresolved(), limit=600)
     assert bool(finish(clock, second, market(second))) is True
     assert exchange.sends() == 3
+
+
+@pytest.mark.parametrize("broken", ["list_orders_since", "list_fills_since"])
+def test_absence_takes_both_listings(clock, exchange, make, broken):
+    from hireliab.exchange.adapter import Unavailable
+
+    pipeline = make(late_arrival_bound=0.0)
+    exchange.script.append("request_lost")
+    setattr(exchange, broken, lambda _: Unavailable(ConnectionError("only this one is down")))
+    transaction = market(pipeline)
+    finish(clock, pipeline, transaction)
+    with pytest.raises(AssertionError, match="not reached"):
+        decide(clock, transaction, limit=1000.0)
+    delattr(exchange, broken)
+    assert decide(clock, transaction).verdict is Verdict.ABSENT

@@ -25,7 +25,9 @@ def test_a_line_has_everything_that_a_person_needs():
 
 
 def test_an_alert_is_one_line_whatever_it_says():
-    line = render_line(make(title="a\nb", message="c\nd\r\n\x0be", context={"k\ny": "f\ng", "list": ["h\ni"]}, level="?"))
+    line = render_line(
+        make(title="a\nb", message="c\nd\r\n\x0be", context={"k\ny": "f\ng", "list": ["h\ni"]}, level="?")
+    )
     assert len(line.splitlines()) == 1
     assert "c / d" in line
     assert "(note: level ? is unknown, sent as ERROR)" in line

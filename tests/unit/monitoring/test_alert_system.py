@@ -71,9 +71,7 @@ def send(system, title="t", level="error", **more):
 
 def channel(system, name="mine"):
     status = system.status().channels[name]
-    assert status.accepted == (
-        status.queued + status.in_flight + status.delivered + status.failed + status.dropped
-    )
+    assert status.accepted == (status.queued + status.in_flight + status.delivered + status.failed + status.dropped)
     return status
 
 
@@ -458,6 +456,7 @@ def test_the_other_channels_are_told_at_once_and_once_a_minute(make, clock):
     system.start()
     send(system, "held", level="critical")
     held.wait_entered()
+    clock.wait_parked(1)  # the other channel has sent its copy: its own short queue is empty
     for _ in range(5):
         send(system, level="info")
     clock.wait_parked(1)
@@ -607,6 +606,8 @@ def test_stop_returns_at_its_deadline_and_counts_what_is_left(make, clock, caplo
         send(system)
     stopper = threading.Thread(target=system.stop, args=(5.0,))
     stopper.start()
+    for worker in system._workers[1:]:
+        assert worker.wait_ended(CAP)  # from here on only the stopper can be parked, and its deadline is set
     clock.wait_parked(1)
     clock.advance(5.0)
     stopper.join(CAP)

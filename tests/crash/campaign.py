@@ -1,0 +1,488 @@
+"""
+Kill a trading bot again and again, then compare its books with the exchange's.
+
+    python tests/crash/campaign.py --kills 200 --seed 7 [--profile null-client-ids] [--keep DIR]
+    python tests/crash/campaign.py --stage limits --seed 7
+    python tests/crash/campaign.py --kills 10 --seed 7 --break no_barrier
+
+The exchange (``python -m hireliab.simulator``), the zygote that forks bots (worker.py) and the checker (checker.py) are
+processes of their own. The same seed gives the same orders, faults and plan of kills; what was in flight at a kill
+depends on the scheduler. Exit code: 0 when the checker found nothing, 1 for violations, 2 when the campaign itself
+could not run.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import workload
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+# How late things may be: what the exchange does, and what the bot is told that it may do. Seconds.
+LATE = 0.3  # a request that is held on its way
+HOLD = 0.2  # the whole exchange is stopped for at most so long
+LAGS = {"status": "0.05", "clientid": "0.05", "list": "0.15", "trades": "0.1"}
+TIMEOUTS = {"connect_timeout": 0.5, "read_timeout": 0.6, "total_timeout": 0.7}
+PIPELINE = {
+    "name": "crash",
+    "verification_timeout": 3.0,
+    "late_arrival_bound": 0.9,  # more than LATE + HOLD
+    "visibility_window": 0.5,  # more than the largest lag
+    "listing_interval": 0.2,
+    "watch_interval": 1.0,
+}
+VENUE = {"new_delay": 0.03, "reject_probability": 0.03, "reject_delay": 0.08}
+
+ADD, CANCEL = "POST /market/orders/add", "POST /market/orders/update-status"
+STATUS, LIST, TRADES = "POST /market/orders/status", "GET /market/orders/list", "GET /market/trades/list"
+
+
+def faults(weather):
+    """The rules of one kind of weather; each share is of all requests of its route."""
+    add = [
+        ("answer_lost", 0.04, {}),
+        ("request_lost", 0.03, {}),
+        ("reset", 0.01, {}),
+        ("reset", 0.01, {"processed": True}),
+        ("http_500", 0.01, {}),
+        ("http_500", 0.01, {"processed": True}),
+        ("http_502", 0.01, {}),
+        ("http_502", 0.01, {"processed": True}),
+        ("http_503", 0.005, {}),
+        ("http_504", 0.01, {}),
+        ("truncated_json", 0.01, {}),
+        ("truncated_json", 0.01, {"variant": "cut"}),
+        ("delay", 0.015, {"seconds": 1.0}),
+        ("late", 0.015, {"seconds": LATE}),
+        ("late_close", 0.015, {"seconds": LATE}),
+        ("throttle", 0.01, {"seconds": 1}),
+        ("drip", 0.005, {"seconds": 0.05}),
+        ("no_id", 0.01, {}),
+        ("wrong_id", 0.01, {}),
+    ]
+    read = [
+        ("answer_lost", 0.015, {}),
+        ("reset", 0.01, {}),
+        ("http_500", 0.015, {}),
+        ("http_502", 0.015, {}),
+        ("truncated_json", 0.01, {}),
+        ("delay", 0.005, {"seconds": 1.0}),
+        ("throttle", 0.005, {"seconds": 1}),
+        ("drip", 0.002, {"seconds": 0.05}),
+    ]
+    cancel = [("answer_lost", 0.06, {}), ("request_lost", 0.04, {}), ("http_502", 0.03, {}), ("late_close", 0.02, {"seconds": LATE})]
+    if weather == "calm":
+        return []
+    if weather == "repeating":  # a proxy delivers twice; the exchange's rule against equal orders is on
+        add = [("duplicate", 0.05, {}), *add]
+    if weather == "lost":  # for mutants: nothing but lost answers
+        return [_rule(ADD, "answer_lost", 0.4, {})]
+    if weather == "blind":  # for mutants: orders work, their answers are lost, and most reads fail
+        return [
+            _rule(ADD, "answer_lost", 0.5, {}),
+            *(_rule(route, "http_502", 0.85, {}) for route in (STATUS, LIST, TRADES)),
+        ]
+    rules = [_rule(ADD, kind, share, more) for kind, share, more in add]
+    rules += [_rule(CANCEL, kind, share, more) for kind, share, more in cancel]
+    rules += [_rule(route, kind, share, more) for route in (STATUS, LIST, TRADES) for kind, share, more in read]
+    rules += [_rule(route, "short_list", 0.01, {}) for route in (LIST, TRADES)]
+    rules += [_rule("GET /v3/orderbook", "http_502", 0.01, {}), _rule("GET /v2/options", "http_502", 0.05, {})]
+    return rules
+
+
+def _rule(route, kind, share, more):
+    return {"route": route, "kind": kind, "probability": share, **more}
+
+
+def watch(path, mark, timeout):
+    """Wait until something with a mark in it is appended to a file."""
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        give_up = time.monotonic() + timeout
+        tail = b""
+        while time.monotonic() < give_up:
+            data = file.read()
+            if data:
+                tail = tail[-200:] + data
+                if mark in tail:
+                    return
+            else:
+                time.sleep(0.0003)
+
+
+class CampaignError(Exception):
+    """The campaign itself could not run."""
+
+
+class Child:
+    """A process that talks in lines of JSON."""
+
+    def __init__(self, arguments, log):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log.open("ab"),
+            text=True,
+            cwd=ROOT,
+            env=environment,
+        )
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise CampaignError(f"process {self.process.args[1:3]} ended")
+        return json.loads(line)
+
+    def ask(self, request):
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def end(self):
+        self.process.stdin.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+class Campaign:
+    """Exchange, zygote, kills; `run()` returns the checker's exit code."""
+
+    def __init__(self, folder, options):
+        self.folder, self.options, self.seed = folder, options, options.seed
+        self.truth, self.promises = folder / "truth.jsonl", folder / "promises.jsonl"
+        self.begun, self.ended, self.highest = {}, set(), 0
+        self._promises_read = 0
+        self.inc = 0
+
+    # -- processes ----------------------------------------------------------------------------------------------
+
+    def start(self):
+        options = self.options
+        arguments = ["-m", "hireliab.simulator", "--truth", str(self.truth), "--seed", str(self.seed)]
+        arguments += ["--balances", json.dumps(workload.BALANCES)]
+        arguments += ["--settings", json.dumps(self.settings())]
+        if self.lags():
+            arguments += ["--lag", ",".join(f"{read}={lag}" for read, lag in self.lags().items())]
+        if not self.limited:
+            arguments.append("--no-limits")
+        if options.profile == "null-client-ids":
+            arguments.append("--null-client-ids")
+        self.exchange = Child(arguments, self.folder / "exchange.log")
+        self.venue = self.exchange.read()
+        self.zygote = Child([str(HERE / "worker.py"), str(self.folder)], self.folder / "zygote.log")
+        self.wall_minus_mono = time.time_ns() - time.monotonic_ns()
+
+    limited = False
+
+    def settings(self):
+        return {**VENUE, "duplicate_window": 0}
+
+    def lags(self):
+        return LAGS
+
+    def admin(self, method, path, body=None):
+        request = urllib.request.Request(
+            self.venue["admin_url"] + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def weather(self, name):
+        self.admin("DELETE", "/faults")
+        self.admin("POST", "/settings", {"duplicate_window": 10 if name == "repeating" else 0})
+        rules = faults(name)
+        if rules:
+            self.admin("POST", "/faults", rules)
+
+    # -- lives ----------------------------------------------------------------------------------------------------
+
+    def read_promises(self):
+        """Which order numbers were begun and have no answer yet."""
+        if not self.promises.exists():
+            return
+        with self.promises.open("rb") as file:
+            file.seek(self._promises_read)
+            data = file.read()
+        data = data[: data.rfind(b"\n") + 1]
+        self._promises_read += len(data)
+        for line in data.splitlines():
+            note = json.loads(line)
+            if note["t"] == "begin":
+                self.begun[note["i"]] = note["txn"]
+                self.highest = max(self.highest, note["i"])
+            elif note["t"] == "end":
+                self.ended.add(note["i"])
+
+    def plan(self, **more):
+        self.read_promises()
+        self.inc += 1
+        open_numbers = sorted(set(self.begun) - self.ended)
+        rng = random.Random(f"{self.seed}/ask again/{self.inc}")
+        old = rng.sample(sorted(self.ended), min(2, len(self.ended)))  # a bot may well ask for what it was told
+        return {
+            "inc": self.inc,
+            "seed": self.seed,
+            "venue": {name: self.venue[name] for name in ("base_url", "api_key", "api_secret")},
+            "timeouts": TIMEOUTS,
+            "pipeline": self.pipeline(),
+            "rate_limits": "off",
+            "break": self.options.break_,
+            "resume": open_numbers + old,
+            "next": self.highest + 1,
+            **more,
+        }
+
+    def pipeline(self):
+        return PIPELINE
+
+    def fork(self, plan):
+        return self.zygote.ask({"fork": plan})["pid"]
+
+    def kill(self, pid, **facts):
+        """SIGKILL, reap, and note when it was certainly dead."""
+        before = time.monotonic_ns()
+        os.kill(pid, signal.SIGKILL)
+        status = self.zygote.ask({"wait": pid})["status"]
+        after, wall = time.monotonic_ns(), time.time()
+        by_us = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        self.log_kill(inc=self.inc, pid=pid, mono_before=before, mono=after, wall=wall, killed=by_us, **facts)
+
+    def log_kill(self, **facts):
+        with (self.folder / "kills.jsonl").open("a") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    def cycle(self, n):
+        """One life and its end, as the seed says."""
+        rng = random.Random(f"{self.seed}/kill/{n}")
+        mode = rng.choices(("early", "random", "begun", "received", "held"), (22, 30, 15, 20, 13))[0]
+        if n == 0 and mode == "early":
+            mode = "random"
+        lives = (0.3, 1.2) if self.options.break_ else (0.2, 4.5 if self.options.profile == "null-client-ids" else 3.5)
+        life = rng.uniform(0.0, 0.09) if mode == "early" else rng.uniform(*lives)
+        slow = rng.uniform(0.005, 0.02) if mode == "begun" or rng.random() < 0.3 else 0.0
+        if self.options.break_ == "no_barrier":
+            slow = 0.03
+        outage = rng.uniform(0.2, 0.8) if mode != "early" and rng.random() < 0.1 and not self.options.break_ else 0.0
+        pid = self.fork(self.plan(disk_delay=slow))
+        if outage:
+            time.sleep(life / 2)
+            self.admin("POST", "/down", {"seconds": outage})
+            time.sleep(life / 2)
+        else:
+            time.sleep(life)
+        if mode == "received":
+            watch(self.truth, b"/market/orders/add", 1.0)
+            self.kill(pid, n=n, mode=mode)
+        elif mode == "begun":
+            watch(self.promises, b'"begin"', 1.0)
+            time.sleep(rng.uniform(0, 0.003))
+            self.kill(pid, n=n, mode=mode)
+        elif mode == "held":
+            stopped = self.exchange.process
+            stopped.send_signal(signal.SIGSTOP)
+            try:
+                time.sleep(rng.uniform(0.005, HOLD / 2))
+                self.kill(pid, n=n, mode=mode)
+            finally:
+                stopped.send_signal(signal.SIGCONT)
+        else:
+            self.kill(pid, n=n, mode=mode)
+        if outage:
+            self.admin("POST", "/up", {})
+
+    def sweep(self):
+        """Move the markets up and down and back: resting orders fill, stops trigger."""
+        for symbol, middle, step, _, _ in workload.MARKETS:
+            for change in ("1.025", "0.975", "1"):
+                price = (middle * workload.Decimal(change) / step).to_integral_value() * step
+                self.admin("POST", "/book", {"market": symbol.replace("/", ""), "mid": str(price)})
+
+    def storm(self):
+        mutant = self.options.break_
+        own = {"network_error_is_absent": "blind", "resend_on_timeout": "lost", "not_found_is_absent": "lost"}.get(mutant)
+        for n in range(self.options.kills):
+            if n % 10 == 0:
+                self.weather(own or ("repeating" if n // 20 % 2 else "stormy"))
+            if n % 5 == 4 and not mutant:
+                self.sweep()
+            self.cycle(n)
+            if n % 20 == 19 and not self.options.quiet:
+                print(f"  {n + 1} kills, {len(self.ended)} answers", flush=True)
+
+    def last_life(self):
+        self.weather("calm")
+        self.admin("POST", "/settings", {"reject_probability": 0})
+        self.faults_off = time.time()
+        self.run_last(settle=4.0 if self.options.break_ else 25.0, calm=12 if self.options.break_ else 40)
+
+    def run_last(self, *, settle, calm):
+        """The life that is not killed: everything must be decided in it."""
+        pid = self.fork(self.plan(final=True, settle=settle, calm=calm))
+        give_up = time.monotonic() + 3 * settle + 40
+        while time.monotonic() < give_up:
+            status = self.zygote.ask({"wait": pid, "poll": True})["status"]
+            if status is not None:
+                return
+            time.sleep(0.05)
+        self.kill(pid, n=-1, mode="hung")
+
+    # -- all of it ------------------------------------------------------------------------------------------------
+
+    def requirements(self):
+        """What the run must have shown, beside having no violation; scaled down for short runs."""
+        kills, null = self.options.kills, self.options.profile == "null-client-ids"
+        if self.options.break_:
+            return {}
+        return {
+            "kills": kills,
+            "accepted": 1000 if kills >= 200 else 5 * kills // 2,
+            "decided": 0.95 if kills >= 100 or not null else 0.9,
+            "shares": {"submitting": 0.20, "before the barrier": 0.05, "after the send": 0.05, "during recovery": 0.05},
+        }
+
+    def run(self):
+        self.faults_off = time.time()
+        self.start()
+        try:
+            self.storm()
+            self.last_life()
+        finally:
+            self.zygote.end()
+            self.exchange.end()
+        return self.check()
+
+    def facts(self):
+        return {
+            "seed": self.seed,
+            "profile": self.options.profile,
+            "stage": self.options.stage,
+            "break": self.options.break_,
+            "bound": self.pipeline()["verification_timeout"],
+            "wall_minus_mono": self.wall_minus_mono,
+            "faults_off": self.faults_off,
+            "limits": self.limited,
+            "require": self.requirements(),
+        }
+
+    def check(self):
+        (self.folder / "run.json").write_text(json.dumps(self.facts()))
+        return subprocess.run([sys.executable, str(HERE / "checker.py"), str(self.folder)], check=False).returncode
+
+
+class LimitsCampaign(Campaign):
+    """
+    The exchange's real limits (300 orders in 10 min, 30 listings a minute, ...) against the library's own defaults:
+    its limiters, listing pace, fence and windows, in real time. Nothing is scaled; the only settings below their
+    defaults are the client's timeouts (2 s). The bot wants more orders than the limit allows, is killed between and
+    while it resolves, and the answers of every second order of the third life are lost, or the order itself is.
+    """
+
+    limited = True
+    LIVES = ((120, 30.0), (180, 30.0), (330, 9.0), (330, 6.0))  # orders wanted by the end, seconds at most
+
+    def settings(self):
+        return {"duplicate_window": 10}
+
+    def lags(self):
+        return {"list": "1", "trades": "1"}
+
+    def pipeline(self):
+        return {"name": "limits", "verification_timeout": 30.0, "watch_interval": 10.0}
+
+    def requirements(self):
+        return {"kills": len(self.LIVES), "accepted": 200, "unknown": 50}
+
+    def plan(self, **more):
+        plan = {
+            "rate_limits": None,
+            "timeouts": {"connect_timeout": 2, "read_timeout": 2, "total_timeout": 2},
+            "kinds": ("market", "resting", "crossing"),
+            "threads": 60,
+            **more,
+        }
+        return super().plan(**plan)
+
+    def storm(self):
+        for n, (last, seconds) in enumerate(self.LIVES):
+            if n == 2:  # of every second order: the answer is lost, or the order never arrives
+                lost = [("answer_lost", 4), ("request_lost", 2)]
+                self.admin("POST", "/faults", [{"route": ADD, "kind": kind, "every": k} for kind, k in lost])
+            pid = self.fork(self.plan(last=last))
+            give_up = time.monotonic() + seconds
+            while time.monotonic() < give_up:
+                time.sleep(0.1)
+                self.read_promises()
+                if self.highest >= last and not set(self.begun) - self.ended:
+                    break
+            self.kill(pid, n=n, mode="idle" if n < 2 else "random")
+
+    def last_life(self):
+        self.weather_off()
+        self.run_last(settle=150.0, calm=0)
+
+    def weather_off(self):
+        self.admin("DELETE", "/faults")
+        self.faults_off = time.time()
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=None, help="default: from the clock; it is printed")
+    parser.add_argument("--profile", choices=("default", "null-client-ids"), default="default")
+    parser.add_argument("--stage", choices=("storm", "limits"), default="storm")
+    parser.add_argument("--break", dest="break_", default=None, help="a deliberately broken pipeline, see mutants.py")
+    parser.add_argument("--keep", metavar="DIR", default=None, help="keep all files there; else they go when all is well")
+    parser.add_argument("--quiet", action="store_true", help="no progress lines")
+    options = parser.parse_args(arguments)
+    if not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"):
+        print("crash campaign: this system has no fork() or no SIGKILL")
+        return 2
+    if options.seed is None:
+        options.seed = int(time.time()) % 1_000_000
+    folder = Path(options.keep or tempfile.mkdtemp(prefix="hireliab-crash-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "truth.jsonl").exists():
+        print(f"crash campaign: {folder} holds another run; give an empty folder")
+        return 2
+    again = f"--stage {options.stage} --kills {options.kills} --seed {options.seed} --profile {options.profile}"
+    again += f" --break {options.break_}" if options.break_ else ""
+    print(f"seed {options.seed}; once more: python tests/crash/campaign.py {again}", flush=True)
+    started = time.monotonic()
+    kind = LimitsCampaign if options.stage == "limits" else Campaign
+    try:
+        code = kind(folder, options).run()
+    except CampaignError as error:
+        print(f"crash campaign: {error}; see {folder}")
+        return 2
+    print(f"took {time.monotonic() - started:.0f} s; files: {folder}")
+    if code == 0 and options.keep is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

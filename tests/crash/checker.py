@@ -1,0 +1,608 @@
+"""
+Compare what the exchange did with what the bot's journal and its promises say. Imports nothing of hireliab.
+
+    python tests/crash/checker.py FOLDER
+
+Reads ``truth.jsonl`` (the exchange's), ``journal/journal.db`` (plain sqlite3), ``promises.jsonl`` (written by the bot
+before it asked and after it was told), ``kills.jsonl`` and ``run.json`` (the driver's). Prints a table, then every
+violation with the ids it is about. Exit code: 0 without a violation, 1 with one, 2 when a file makes no sense.
+
+Kinds of violation: I1 a request without a durable intent before it; I2 more than one order, or a second sending of one
+that may have been executed; I3 a verdict that is not true; I4 undecided, or decided otherwise than the exchange; I5 a
+decided row that changed; I7 sums of fills; I11 a promise that the journal contradicts later; LIMIT a request over a
+rate limit; LIVENESS too little was decided or done; HARNESS the run did not exercise what it should.
+"""
+
+import bisect
+import itertools
+import json
+import sqlite3
+import sys
+from collections import Counter, defaultdict
+from decimal import Decimal
+from pathlib import Path
+
+TERMINAL = {"COMPLETED", "FAILED", "ROLLED_BACK"}
+OPEN = {"New", "Active", "Inactive"}
+ADD, CANCEL = "/market/orders/add", "/market/orders/update-status"
+ZERO = Decimal(0)
+CLOCKS = 0.002  # seconds by which wall and monotonic clock may drift apart in a run
+
+# Section 4.2 of the public API documents: requests and seconds.
+LIMITS = {
+    "/market/orders/add": (300, 600),
+    "/market/orders/list": (30, 60),
+    "/market/trades/list": (30, 60),
+    "/market/orders/status": (300, 60),
+    "/market/orders/update-status": (90, 60),
+    "/v3/orderbook/": (300, 60),
+    "/market/stats": (20, 60),
+    "/v2/wallets": (15, 60),
+}
+
+
+def lines(path):
+    """Complete lines of a file of JSON objects."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines() if line.strip()]
+
+
+class Truth:
+    """What the exchange received and did."""
+
+    def __init__(self, path, wall_minus_mono):
+        self.offset = wall_minus_mono
+        self.requests, self.by_n = [], {}
+        self.versions = defaultdict(list)  # order id -> versions
+        self.by_client = defaultdict(list)  # client order id -> order ids, in order of acceptance
+        self.fills = defaultdict(list)
+        for record in lines(path):
+            kind = record["kind"]
+            if kind == "request":
+                self.requests.append(record)
+                self.by_n[record["n"]] = record
+            elif kind == "outcome" and record["n"] in self.by_n:
+                self.by_n[record["n"]].update(status=record["status"], code=record["code"], late=True)
+            elif kind == "order":
+                order = str(record["id"])
+                if order not in self.versions:
+                    self.by_client[record["client_order_id"]].append(order)
+                self.versions[order].append(record)
+            elif kind == "fill":
+                self.fills[str(record["order_id"])].append(record)
+
+    def wall(self, mono):
+        """The machine's wall clock at a monotonic moment, Unix seconds."""
+        return (mono + self.offset) / 1e9
+
+    def last(self, order):
+        return self.versions[order][-1]
+
+    def adds(self):
+        """Requests to place an order, by client order id; a proxy's second delivery is not one of ours."""
+        found, seen = defaultdict(list), set()
+        for request in self.requests:
+            if request["path"].partition("?")[0] != ADD:
+                continue
+            key = (request["client_order_id"], request["received_mono"])
+            if key not in seen:
+                seen.add(key)
+                found[request["client_order_id"]].append(request)
+        for requests in found.values():
+            requests.sort(key=lambda r: r["received_mono"])
+        return found
+
+
+class Journal:
+    """The bot's journal."""
+
+    def __init__(self, path):
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        connection.row_factory = sqlite3.Row
+        self.sound = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        self.rows = {row["txn_id"]: dict(row) for row in connection.execute("SELECT * FROM txn")}
+        self.log = [dict(row) for row in connection.execute("SELECT * FROM txn_log ORDER BY seq")]
+        self.fills = [dict(row) for row in connection.execute("SELECT * FROM fill")]
+        connection.close()
+        self.history = defaultdict(list)
+        for entry in self.log:
+            self.history[entry["txn_id"]].append(entry)
+        self.orders = {row["client_order_id"]: row for row in self.rows.values() if row["kind"] == "ORDER"}
+
+
+class Check:
+    """Every comparison; `problems` is what was found."""
+
+    def __init__(self, folder):
+        self.run = json.loads((folder / "run.json").read_text())
+        self.truth = Truth(folder / "truth.jsonl", self.run["wall_minus_mono"])
+        self.journal = Journal(folder / "journal" / "journal.db")
+        self.promises = lines(folder / "promises.jsonl")
+        self.kills = lines(folder / "kills.jsonl")
+        self.adds = self.truth.adds()
+        self.problems = []
+        self.undecidable = []
+
+    def blame(self, kind, text):
+        self.problems.append((kind, text))
+
+    def orders_of(self, txn):
+        """The exchange's orders of a transaction: its id is the second half of the client order id."""
+        return self.by_txn.get(txn, [])
+
+    def all(self):
+        self.by_txn = defaultdict(list)
+        for client, orders in self.truth.by_client.items():
+            self.by_txn[str(client).rpartition("-")[2]] += orders
+        self.adds_by_txn = defaultdict(list)
+        for client, requests in self.adds.items():
+            self.adds_by_txn[str(client).rpartition("-")[2]] += requests
+        if self.journal.sound != "ok":
+            self.blame("I4", f"the journal is damaged: {self.journal.sound}")
+        self.sent_after_intent()
+        self.sent_once()
+        self.cancels_after_intent()
+        self.ends()
+        self.history()
+        self.sums()
+        self.verdicts()
+        self.keys()
+        self.calm()
+        self.phases = self.kill_phases()
+        self.decided = self.decided_share()
+        if self.run["limits"]:
+            self.limits()
+        self.requirements()
+
+    # -- I1, I2: what was sent ------------------------------------------------------------------------------------
+
+    def sent_after_intent(self):
+        for client, requests in self.adds.items():
+            row = self.journal.orders.get(client)
+            sent = [] if row is None else self.intents(row["txn_id"], "SUBMITTING")
+            if not sent:
+                when = [request["received_mono"] for request in requests]
+                self.blame("I1", f"order request {client} (received at {when}) has no SUBMITTING row in the journal")
+                continue
+            for number, request in enumerate(requests):
+                received = self.truth.wall(request["received_mono"]) + CLOCKS
+                earlier = sum(entry["wall"] <= received for entry in sent)
+                if earlier < number + 1:
+                    self.blame(
+                        "I1",
+                        f"transaction {row['txn_id']}: request n={request['n']} is number {number + 1} that the exchange"
+                        f" received, but only {earlier} intents were written before {received:.6f}",
+                    )
+
+    def intents(self, txn, state):
+        """When the transaction entered a sending state: one entry per attempt."""
+        found, attempt = [], None
+        for entry in self.journal.history[txn]:
+            if entry["state"] == state and entry["attempt"] != attempt:
+                attempt = entry["attempt"]
+                found.append(entry)
+        return found
+
+    def sent_once(self):
+        for client, orders in self.truth.by_client.items():
+            if client is None:
+                self.blame("I2", f"orders {orders} were accepted without a client order id")
+            elif len(orders) > 1:
+                self.blame("I2", f"client order id {client}: {len(orders)} orders were accepted: {', '.join(orders)}")
+        for client, requests in self.adds.items():
+            for before, after in itertools.pairwise(requests):
+                if before["status"] == 429 or (before["status"] is None and before["fault"] == "throttle"):
+                    continue  # refused by the limiter, before the order book
+                self.blame(
+                    "I2",
+                    f"client order id {client}: sent again (n={after['n']}) although request n={before['n']} (fault"
+                    f" {before['fault']}, status {before['status']}, code {before['code']}) was not proven unexecuted",
+                )
+
+    def cancels_after_intent(self):
+        sent = defaultdict(list)
+        for row in self.journal.rows.values():
+            if row["kind"] == "CANCEL":
+                entries = [e["wall"] for e in self.journal.history[row["txn_id"]] if e["state"] == "CANCELLING"]
+                sent[row["order_id"]] += entries[:1]
+        for request in self.truth.requests:
+            if request["path"].partition("?")[0] != CANCEL:
+                continue
+            order = str(json.loads(request["body"])["order"])
+            received = self.truth.wall(request["received_mono"]) + CLOCKS
+            if not any(wall <= received for wall in sent[order]):
+                self.blame("I1", f"cancel request n={request['n']} of order {order} has no CANCELLING row before it")
+
+    # -- I4, I5, I7: the journal at the end -----------------------------------------------------------------------
+
+    def ends(self):
+        finals = [note for note in self.promises if note["t"] == "final"]
+        if not finals:
+            self.blame("I4", "the last life never ended: see worker.log")
+        for client, orders in self.truth.by_client.items():
+            row = self.journal.orders.get(client)
+            if row is None:
+                self.blame("I4", f"orders {', '.join(orders)} with client order id {client}: unknown to the journal")
+            elif len(orders) == 1:
+                self.end(row, orders[0])
+        for row in self.journal.rows.values():
+            if row["kind"] == "ORDER" and not self.truth.by_client.get(row["client_order_id"]):
+                self.end_without_order(row)
+            elif row["kind"] == "CANCEL" and row["state"] not in TERMINAL:
+                self.blame("I4", f"cancel {row['txn_id']} of order {row['order_id']} is still {row['state']}")
+
+    def end(self, row, order):
+        """A row whose order the exchange accepted."""
+        txn, truth, state = row["txn_id"], self.truth.last(order), row["state"]
+        matched, fee, status = Decimal(truth["matched"]), Decimal(truth["fee"]), truth["status"]
+        said = f"transaction {txn}: journal says {state} {row['proof']} order {row['order_id']} {row['order_status']}"
+        said += f" filled {row['filled']} fee {row['fee']}; the exchange has order {order} {status} {matched} fee {fee}"
+        if state not in TERMINAL:
+            candidates = json.loads(row["candidates"])
+            hidden = self.run["profile"] == "null-client-ids" and status not in OPEN
+            if hidden and row["needs_human"] and candidates == [order]:
+                self.undecidable.append(txn)
+            else:
+                self.blame("I4", said + f"; undecided, needs_human {row['needs_human']}, candidates {candidates}")
+            return
+        if state == "FAILED":
+            if status in OPEN or matched > 0:
+                self.blame("I4", said)
+            elif row["proof"] not in ("REJECTED", "CLOSED_UNFILLED"):
+                self.blame("I4", said + "; there was an order")
+            elif (row["proof"] == "REJECTED") != (status == "Rejected"):
+                self.blame("I4", said)
+        elif state == "COMPLETED":
+            full = matched >= Decimal(truth["amount"])
+            allowed = {"FILLED": full, "PARTIAL": status == "Canceled" and 0 < matched and not full, "LIVE": True}
+            if not allowed.get(row["proof"], False):
+                self.blame("I4", said)
+        if row["order_id"] != order or row["order_status"] != status:
+            self.blame("I4", said)
+        elif Decimal(row["filled"]) != matched or Decimal(row["fee"]) != fee:
+            self.blame("I7", said)
+
+    def end_without_order(self, row):
+        """A row that the exchange has no order for."""
+        txn, state = row["txn_id"], row["state"]
+        if state not in TERMINAL:
+            self.blame("I4", f"transaction {txn}: {state} at the end, and the exchange has no order of it")
+        elif state != "FAILED" or Decimal(row["filled"]) != ZERO:
+            self.blame("I4", f"transaction {txn}: {state} {row['proof']} filled {row['filled']}, and there is no order")
+        elif row["proof"] not in ("NOT_SENT", "REJECTED", "ABSENT", "FENCED", "DENIED"):
+            self.blame("I4", f"transaction {txn}: FAILED {row['proof']}, and the exchange never had an order of it")
+        elif row["proof"] in ("NOT_SENT", "DENIED"):
+            for request in self.adds_by_txn.get(txn, []):
+                if not (request["status"] == 429 or request["fault"] == "throttle"):
+                    self.blame("I3", f"transaction {txn}: {row['proof']}, but the exchange received n={request['n']}")
+
+    def history(self):
+        for txn, entries in self.journal.history.items():
+            ended = None
+            for before, entry in itertools.pairwise([None, *entries]):
+                if before is not None and entry["version"] != before["version"] + 1:
+                    self.blame("I5", f"transaction {txn}: version {before['version']} is followed by {entry['version']}")
+                if ended is not None and entry["state"] != ended["state"]:
+                    absent = ended["state"] == "FAILED" and ended["cause"].startswith(("T14", "T17"))
+                    if not (absent and entry["state"] == "RESOLVING" and entry["cause"].startswith("T25")):
+                        self.blame("I5", f"transaction {txn}: {ended['state']} ({ended['cause']}) became {entry['state']}")
+                if entry["state"] not in TERMINAL:
+                    ended = None
+                elif ended is None:
+                    ended = entry
+            row = self.journal.rows.get(txn)
+            if row is None or row["state"] != entries[-1]["state"] or row["version"] != entries[-1]["version"]:
+                self.blame("I5", f"transaction {txn}: its row and the last entry of its log differ")
+
+    def sums(self):
+        for order, fills in self.truth.fills.items():
+            if sum(Decimal(fill["amount"]) for fill in fills) != Decimal(self.truth.last(order)["matched"]):
+                self.blame("HARNESS", f"truth file: the fills of order {order} are not its matched amount")
+        known = {(str(fill["id"]), order): fill for order, fills in self.truth.fills.items() for fill in fills}
+        for fill in self.journal.fills:
+            real = known.get((fill["trade_id"], fill["order_id"]))
+            if real is None or any(Decimal(real[name]) != Decimal(fill[name]) for name in ("amount", "price", "fee")):
+                self.blame("I7", f"journal fill {fill['trade_id']} of {fill['txn_id']}: the exchange has {real}")
+
+    # -- I3, I11: what the caller was told ------------------------------------------------------------------------
+
+    def verdicts(self):
+        self.told = Counter()
+        for note in self.promises:
+            if note["t"] == "dead":
+                self.blame("I4", f"life {note['inc']}: something raised that must not: {note['error'][-600:]}")
+            elif note["t"] == "end":
+                answer = note["error"] or str(note["value"])
+                self.told[f"{answer} {note['verdict']}"] += 1
+                self.promise(note)
+            elif note["t"] == "end_cancel":
+                self.told[f"cancel: {note['error'] or note['value']} {note.get('verdict', '')}".strip()] += 1
+                if note["txn"] is not None:
+                    self.cancel_promise(note)
+
+    def promise(self, note):
+        """One answer to `execute_transaction`."""
+        txn, value, error = note["txn"], note["value"], note["error"]
+        orders, row = self.orders_of(txn), self.journal.rows.get(txn)
+        said = f"transaction {txn}: the caller was told {error or value} {note['verdict']} (order {note['order_id']},"
+        said += f" {note['status']}, filled {note['filled']}, fee {note['fee']})"
+        if not note["durable"]:
+            self.blame("I3", said + "; not durable, but the journal never failed")
+        if value is True or error == "PartialFillError":
+            if len(orders) != 1 or note["order_id"] != orders[0]:
+                self.blame("I3", f"{said}, but the exchange accepted {orders}")
+                return
+            if not self.was(orders[0], note):
+                self.blame("I3", f"{said}, but the order was never like that before the answer")
+            partial = self.truth.last(orders[0])["status"] == "Canceled" and note["verdict"] == "PARTIAL"
+            if (error == "PartialFillError" or note["verdict"] == "PARTIAL") and not partial:
+                self.blame("I3", f"{said}, but the order ended {self.truth.last(orders[0])['status']}")
+            if row is None or row["state"] != "COMPLETED" or row["order_id"] != note["order_id"]:
+                self.blame("I11", f"{said}, but the journal says {row and (row['state'], row['order_id'])}")
+            elif Decimal(row["filled"]) < Decimal(note["filled"]):
+                self.blame("I11", f"{said}, but the journal says filled {row['filled']}")
+        elif value is False:
+            for order in orders:
+                last = self.truth.last(order)
+                if last["status"] in OPEN or Decimal(last["matched"]) > 0:
+                    self.blame("I3", f"{said}, but order {order} is {last['status']}, matched {last['matched']}")
+            if row is None and note["verdict"] != "NOT_SENT":
+                self.blame("I11", f"{said}, but the journal does not know it")
+            elif row is not None and (row["state"] not in ("FAILED", "ROLLED_BACK") or Decimal(row["filled"]) != ZERO):
+                self.blame("I11", f"{said}, but the journal says {row['state']}, filled {row['filled']}")
+            elif row is not None and row["proof"] != note["proof"]:
+                self.blame("I11", f"{said} because of {note['proof']}, but the journal says {row['proof']}")
+        elif error == "OutcomeUnknownError":
+            if note["verdict"] == "ABSENT" and orders:
+                self.blame("I3", f"{said}, but the exchange accepted {orders}")
+        elif error in ("TransactionDeniedError", "InvalidOrderError"):
+            if self.adds_by_txn.get(txn):
+                self.blame("I3", f"{said}, but the exchange received it")
+        else:
+            self.blame("I3", f"{said}: no answer that the contract knows")
+        if value is False and note["verdict"] == "NOT_SENT":
+            for request in self.adds_by_txn.get(txn, []):
+                if not (request["status"] == 429 or request["fault"] == "throttle"):
+                    self.blame("I3", f"{said}, but the exchange received n={request['n']}")
+
+    def was(self, order, note):
+        """Whether the order looked as told at some moment before the answer."""
+        return any(
+            version["mono"] <= note["mono"]
+            and version["status"] == note["status"]
+            and Decimal(version["matched"]) == Decimal(note["filled"])
+            and Decimal(version["fee"]) == Decimal(note["fee"])
+            for version in self.truth.versions[order]
+        )
+
+    def cancel_promise(self, note):
+        """One answer to `cancel`."""
+        row = self.journal.rows.get(note["txn"])
+        said = f"cancel {note['txn']} of order {note['order_id']}: the caller was told {note['error'] or note['value']}"
+        said += f" {note['verdict']} filled {note['filled']}"
+        if note["verdict"] in ("CANCELLED", "PARTIAL", "COMPLETED"):
+            if not self.was(note["order_id"], note):
+                self.blame("I3", said + ", but the order was never like that before the answer")
+            if row is None or row["state"] not in ("COMPLETED", "ROLLED_BACK"):
+                self.blame("I11", f"{said}, but the journal says {row and row['state']}")
+            if (note["value"] is True) != (note["verdict"] != "COMPLETED"):
+                self.blame("I3", said)
+        elif note["value"] is True:
+            self.blame("I3", said)
+
+    def keys(self):
+        """At most one accepted order for each idempotency key, over all lives."""
+        orders = defaultdict(set)
+        for note in self.promises:
+            if note["t"] == "begin":
+                orders[note["key"]].update(self.orders_of(note["txn"]))
+        for key, accepted in orders.items():
+            if len(accepted) > 1:
+                self.blame("I2", f"idempotency key {key}: {len(accepted)} orders were accepted: {sorted(accepted)}")
+
+    def calm(self):
+        """With faults off, every order that can be paid for is a success."""
+        asked = {n["txn"]: n for n in self.promises if n["t"] == "begin" and n["stage"] == "calm"}
+        answers = {n["txn"]: n for n in self.promises if n["t"] == "end" and n["stage"] == "calm"}
+        self.calm_count = len(asked)
+        for txn, note in asked.items():
+            answer = answers.get(txn)
+            if answer is None or answer["value"] is not True:
+                told = None if answer is None else (answer["error"] or answer["value"], answer["verdict"], answer["reason"])
+                self.blame("LIVENESS", f"faults off: transaction {txn} ({note['kind']}): the caller was told {told}")
+        for note in self.promises:
+            if note["t"] == "refused":
+                self.blame("LIVENESS", f"key {note['key']}: create_transaction raised {note['error']}: {note['text']}")
+
+    # -- what the kills hit ---------------------------------------------------------------------------------------
+
+    def kill_phases(self):
+        """For each kill, what was in flight: from the journal's log, the truth file and the promise log."""
+        begun, ended, starts, ready = defaultdict(dict), defaultdict(set), {}, {}
+        for note in self.promises:
+            if note["t"] == "begin":
+                begun[note["inc"]].setdefault(note["txn"], note)
+            elif note["t"] == "end":
+                ended[note["inc"]].add(note["txn"])
+            elif note["t"] == "start":
+                starts[note["inc"]] = note
+            elif note["t"] == "ready":
+                ready[note["inc"]] = note
+        state, submitted, position, log = {}, set(), 0, self.journal.log
+        open_at_start, histogram = set(), Counter()
+        for kill in self.kills:
+            while position < len(log) and log[position]["wall"] <= kill["wall"]:
+                state[log[position]["txn_id"]] = log[position]["state"]
+                if log[position]["state"] == "SUBMITTING":
+                    submitted.add(log[position]["txn_id"])
+                position += 1
+            now_open = {txn for txn, is_ in state.items() if is_ not in TERMINAL}
+            labels, inc = set(), kill["inc"]
+            old = open_at_start & now_open
+            gated = {self.journal.rows[txn]["symbol"] for txn in old}
+            if inc not in starts:
+                labels.add("before its first line")
+            elif inc not in ready:
+                labels.add("in start(), rows to recover" if open_at_start else "in start(), nothing to recover")
+            elif old:
+                labels.add("recovered rows undecided")
+            if "in start(), rows to recover" in labels or "recovered rows undecided" in labels:
+                labels.add("during recovery")
+            for txn in now_open:
+                if state[txn] == "SUBMITTING" and txn not in old:
+                    labels.add("submitting")
+                    labels.add("after the send" if self.adds_by_txn.get(txn) else "intent durable, nothing received")
+                elif state[txn] in ("ACKED", "WORKING"):
+                    labels.add("acknowledged, being read back")
+                elif state[txn] in ("RESOLVING", "UNKNOWN"):
+                    labels.add("being resolved")
+                elif state[txn] == "CANCELLING":
+                    labels.add("cancelling")
+            for txn, note in begun[inc].items():
+                if txn not in submitted and txn not in ended[inc]:
+                    labels.add("before the barrier" if note["symbol"].replace("-", "/") not in gated else "waiting at the gate")
+            histogram.update(labels or {"idle"})
+            if inc in starts:  # a life that never began has changed nothing
+                open_at_start = now_open
+        return histogram
+
+    def decided_share(self):
+        """
+        Of the orders sent while faults were on: how many were decided within the bound of uninterrupted life, counted
+        from the send or from the restart. An order that a kill took from under the clock is counted apart.
+        """
+        bound, off = self.run["bound"], self.run["faults_off"]
+        lives, kills = [], {kill["inc"]: kill["wall"] for kill in self.kills}
+        ready = {note["inc"]: note["wall"] for note in self.promises if note["t"] == "ready"}
+        for inc, wall in sorted(ready.items()):
+            lives.append((wall, kills.get(inc, float("inf"))))
+        starts = [life[0] for life in lives]
+        counts = Counter()
+        for txn, entries in self.journal.history.items():
+            row = self.journal.rows.get(txn)
+            sends = [entry["wall"] for entry in entries if entry["state"] == "SUBMITTING"]
+            if row is None or row["kind"] != "ORDER" or not sends or sends[0] >= off or txn in self.undecidable:
+                continue
+            decided = next((entry["wall"] for entry in entries if entry["state"] in TERMINAL), float("inf"))
+            verdict = "cut short"
+            for begin, end in lives[max(0, bisect.bisect(starts, sends[0]) - 1) :]:
+                since = max([begin, *(wall for wall in sends if wall <= max(begin, sends[0]))])
+                until = min(decided, end, off)
+                if since >= until and decided > end:
+                    continue
+                if min(until, decided) - since > bound:
+                    verdict = "late"
+                    break
+                if decided <= min(end, off):
+                    verdict = "in time"
+                    break
+            counts[verdict] += 1
+        return counts
+
+    # -- limits and requirements ----------------------------------------------------------------------------------
+
+    def limits(self):
+        """No request over a limit: 429 answers, bans, and our own count of every window."""
+        self.most = {}
+        for request in self.truth.requests:
+            if request["status"] == 429:
+                self.blame("LIMIT", f"request n={request['n']} {request['path'][:60]} was answered 429 ({request['code']})")
+        for path, (allowed, seconds) in LIMITS.items():
+            times = sorted(r["received_mono"] / 1e9 for r in self.truth.requests if r["path"].startswith(path))
+            most = max((i + 1 - bisect.bisect_right(times, t - seconds) for i, t in enumerate(times)), default=0)
+            self.most[path] = (most, allowed, seconds)
+            if most > allowed:
+                self.blame("LIMIT", f"{path}: {most} requests within {seconds} s, {allowed} are allowed")
+
+    def requirements(self):
+        need, kills = self.run["require"], [kill for kill in self.kills if kill["killed"]]
+        for kill in self.kills:
+            if not kill["killed"]:
+                self.blame("LIVENESS", f"life {kill['inc']} ended by itself before kill {kill['n']}: see worker.log")
+        accepted = sum(map(len, self.truth.by_client.values()))
+        if len(kills) < need.get("kills", 0):
+            self.blame("HARNESS", f"{len(kills)} kills, {need['kills']} are required")
+        if accepted < need.get("accepted", 0):
+            self.blame("LIVENESS", f"{accepted} orders were accepted, {need['accepted']} are required")
+        for phase, share in need.get("shares", {}).items():
+            if self.phases[phase] < share * len(kills):
+                self.blame("HARNESS", f"{self.phases[phase]} of {len(kills)} kills {phase}, {share:.0%} are required")
+        timed = self.decided["in time"] + self.decided["late"]
+        if "decided" in need and self.decided["in time"] < need["decided"] * timed:
+            self.blame("LIVENESS", f"{self.decided['in time']} of {timed} orders decided within the bound")
+        unknown = sum(any(e["state"] == "RESOLVING" for e in h) for h in self.journal.history.values())
+        if unknown < need.get("unknown", 0):
+            self.blame("HARNESS", f"{unknown} orders were unknown for a time, {need['unknown']} are required")
+
+    # -- the table ------------------------------------------------------------------------------------------------
+
+    def table(self):
+        run, kills = self.run, len(self.kills)
+        accepted = [self.truth.last(order) for orders in self.truth.by_client.values() for order in orders]
+        unknown = sum(any(e["state"] == "RESOLVING" for e in h) for h in self.journal.history.values())
+        print(f"\ncrash campaign: stage {run['stage']}, profile {run['profile']}, seed {run['seed']}, break {run['break']}")
+        print(f"  requests {len(self.truth.requests)}, order requests {sum(map(len, self.adds.values()))}")
+        print(f"  orders accepted {len(accepted)}: " + count(self.end_of(order) for order in accepted))
+        print("  faults on order requests: " + count(r["fault"] for rs in self.adds.values() for r in rs if r["fault"]))
+        print("  journal: " + count(f"{row['kind']} {row['state']} {row['proof']}".strip() for row in self.journal.rows.values()))
+        print(f"  unknown for a time: {unknown}; undecidable in this profile: {len(self.undecidable)}")
+        print(f"  faults off: {self.calm_count} fundable orders asked for")
+        timed = self.decided["in time"] + self.decided["late"]
+        share = f"{self.decided['in time'] / timed:.1%}" if timed else "none"
+        print(
+            f"  decided within {run['bound']:g} s with faults on: {share} ({self.decided['in time']} in time,"
+            f" {self.decided['late']} late, {self.decided['cut short']} cut short by a kill or by the faults' end)"
+        )
+        print("  told to callers:")
+        for answer, number in sorted(self.told.items()):
+            print(f"    {answer:<48}{number:>6}")
+        print(f"  in flight at {kills} kills (a kill may hit several):")
+        for phase, number in self.phases.most_common():
+            print(f"    {phase:<48}{number:>6}  {number / max(1, kills):>5.0%} {'#' * round(40 * number / max(1, kills))}")
+        if run["limits"]:
+            print("  most requests in a window, and what is allowed:")
+            for path, (most, allowed, seconds) in self.most.items():
+                print(f"    {path:<34}{most:>4} of {allowed} in {seconds} s")
+
+    @staticmethod
+    def end_of(order):
+        matched = Decimal(order["matched"])
+        if order["status"] in OPEN:
+            return "live"
+        if order["status"] == "Done":
+            return "completed"
+        if order["status"] == "Rejected":
+            return "rejected"
+        if matched > 0:
+            return "partial"
+        return "cancelled" if order["reason"] == "cancel" else "closed unfilled"
+
+
+def count(words):
+    return ", ".join(f"{word} {number}" for word, number in Counter(words).most_common()) or "none"
+
+
+def main(folder):
+    check = Check(Path(folder))
+    check.all()
+    check.table()
+    kinds = Counter(kind for kind, _ in check.problems)
+    for kind, text in check.problems[:60]:
+        print(f"VIOLATION {kind}: {text}")
+    if len(check.problems) > 60:
+        print(f"... and {len(check.problems) - 60} more")
+    print("violations: " + (", ".join(f"{kind} {number}" for kind, number in sorted(kinds.items())) or "none"))
+    return 1 if check.problems else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1]))
+    except (OSError, ValueError, KeyError, sqlite3.Error) as error:
+        import traceback
+
+        traceback.print_exc()
+        print(f"checker: cannot read the run: {error!r}")
+        sys.exit(2)
