@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import harness, orders
-from benchmarks.report import Report
+from benchmarks.harness import Report
 
 BENCHMARKS: dict[str, Callable[[bool], Report]] = {"orders": orders.run}
 

@@ -98,8 +98,26 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """
+    What a benchmark has to say.
+
+    Attributes:
+        lines: For people, at most WIDTH columns.
+        data: The same figures for JSON.
+        problems: Whose figures do not count, and why.
+    """
+
+    lines: tuple[str, ...]
+    data: dict[str, Any]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
     """
+    One of those that are compared.
+
     Attributes:
         run: Does one round, whose number it gets (0 is the warm-up).
         check: Called once after all rounds; why the work was not done, or "".

@@ -38,8 +38,8 @@ _LEVELS = {
 class EventBus(Protocol):
     """What the ledger needs of a message bus."""
 
-    def publish(self, topic: str, data: Mapping[str, Any], /) -> object:
-        """Hand over an event without waiting."""
+    def publish(self, topic: str, data: Mapping[str, Any], /, *, message_id: str) -> object:
+        """Hand over an event without waiting; an event that is told twice has the same id."""
 
 
 class AlertSink(Protocol):
@@ -240,7 +240,7 @@ class Ledger:
         """Publish an event, and alert where it is one. Never raises into the trading path."""
         if self._bus is not None:
             try:
-                self._bus.publish(f"{topic}.{event}", facts(record))
+                self._bus.publish(f"{topic}.{event}", facts(record), message_id=event_id(record))
             except Exception as error:
                 _log.warning("event %s.%s of %s was not published: %s", topic, event, record.txn_id, error)
         level = _LEVELS.get(event) if topic == "transaction" else None
@@ -265,11 +265,16 @@ class Ledger:
             _log.warning("alert %r was not taken: %s", title, error)
 
 
+def event_id(record: Record) -> str:
+    """The same for the same version of a record."""
+    return f"{record.txn_id}:{record.version}"
+
+
 def facts(record: Record) -> dict[str, Any]:
     """A record as events and alerts show it: money as text, nothing secret."""
     order = record.order
     return {
-        "event_id": f"{record.txn_id}:{record.version}",
+        "event_id": event_id(record),
         "transaction_id": record.txn_id,
         "kind": record.kind,
         "parent_id": record.parent_id,

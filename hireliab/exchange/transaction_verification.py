@@ -31,8 +31,9 @@ from hireliab.errors import (
     InvalidOrderError,
     JournalPoisonedError,
     NotSentError,
-    OutcomeUnknownError,
 )
+from hireliab.exchange._cancel import cancel_of, close_parent
+from hireliab.exchange._handle import Handle
 from hireliab.exchange._intent import make_record, with_symbol
 from hireliab.exchange._ledger import AlertSink, EventBus, Ledger, prefix_of
 from hireliab.exchange._pipeline_settings import PipelineConfig, default_folder
@@ -44,15 +45,15 @@ from hireliab.exchange.journal import Journal
 from hireliab.exchange.sqlite_journal import SQLiteJournal
 from hireliab.exchange.transaction import (
     PHASES,
-    Proof,
     Record,
     State,
     Status,
     Transaction,
     TransactionResult,
-    Verdict,
     new_id,
 )
+
+__all__ = ["Handle", "TransactionVerificationPipeline"]
 
 _log = logging.getLogger("hireliab.transactions")
 
@@ -64,32 +65,6 @@ STOP_TIMEOUT = 15.0
 """Seconds that stop() gives to requests that are on their way; the client's total timeout is shorter."""
 
 
-class Handle:
-    """A transaction that was handed over; any thread may ask it."""
-
-    def __init__(self, transaction: Transaction, patience: float | None) -> None:
-        self.transaction = transaction
-        self._patience = patience
-
-    @property
-    def done(self) -> bool:
-        """Whether the transaction is decided."""
-        return self.transaction.state.is_terminal
-
-    def result(self, timeout: float | None = None) -> TransactionResult:
-        """
-        Wait for the answer: decided, or UNKNOWN after the verification timeout.
-
-        Interrupting this wait (Ctrl-C) abandons nothing: the transaction goes on in its own thread.
-
-        Args:
-            timeout: Seconds to wait at most; None waits for the answer. When it ends first, what is known now is
-                returned, with the verdict UNKNOWN.
-        """
-        self.transaction.wait_answered(self._patience if timeout is None else timeout)
-        return self.transaction.result()
-
-
 class TransactionVerificationPipeline:
     """
     Verified transactions on one account of one exchange, with a journal.
@@ -99,7 +74,7 @@ class TransactionVerificationPipeline:
 
     Args:
         exchange_adapter: An ExchangeAdapter.
-        message_bus: Anything with ``publish(topic, data)``; gets transaction.* and order.* events.
+        message_bus: Anything with ``publish(topic, data, message_id=...)``; gets transaction.* and order.* events.
         alert_system: Anything with ``send_alert(...)``; gets what a person should see.
         journal: A Journal, or the path of its folder; None uses $HIRELIAB_HOME or the user's state folder.
         config: A PipelineConfig or mapping; its settings may be given as keywords instead.
@@ -481,56 +456,13 @@ class TransactionVerificationPipeline:
             InvalidOrderError: There is no such transaction, or it has no order that could be cancelled.
             OutcomeUnknownError: The order itself has not been found yet.
         """
-        self.start()
         parent = self.get(transaction_id)
-        if parent is None or parent.record.kind != "ORDER":
+        if parent is None:
             raise InvalidOrderError(f"transaction {transaction_id!r:.60}: unknown; see transactions()", by="hireliab")
-        record = parent.record
-        if record.order_id is None:
-            if record.state.is_terminal or record.state is State.NEW:
-                raise InvalidOrderError(
-                    f"transaction {transaction_id}: {record.verdict.value}; there is no order to cancel", by="hireliab"
-                )
-            raise OutcomeUnknownError(
-                f"transaction {transaction_id}: its order is not found yet; cancel when wait_resolved() has found it",
-                transaction_id=transaction_id,
-                client_order_id=record.order.client_order_id,
-                candidates=record.candidates,
-            )
-        now = self._clock.time()
-        child = Transaction(
-            Record(
-                txn_id=new_id(now),
-                kind="CANCEL",
-                parent_id=record.txn_id,
-                order=record.order,
-                order_id=record.order_id,
-                on_partial="accept",
-                created=now,
-                updated=now,
-            ),
-            clock=self._clock,
-        )
+        child = Transaction(cancel_of(parent.record, wall=self._clock.time()), clock=self._clock)
         result = self.submit(child).result()
-        if result.verdict in (Verdict.CANCELLED, Verdict.PARTIAL, Verdict.COMPLETED):
-            self._close_parent(parent, child.record)
+        close_parent(self._ledger, parent, child.record)
         return result
-
-    def _close_parent(self, parent: Transaction, child: Record) -> None:
-        """Give a decided parent what the verified cancel saw; an undecided one is read by whoever decides it."""
-        record = parent.record
-        if record.state is State.COMPLETED and record.is_open_at_venue:
-            new = self._ledger.note(
-                parent,
-                record,
-                cause=f"cancel {child.txn_id}",
-                order_status=child.order_status,
-                filled=child.filled,
-                average_price=child.average_price,
-                fee=child.fee,
-            )
-            if new is not None:
-                self._ledger.tell("filled" if child.proof is Proof.FILLED else "closed", new, topic="order")
 
     # -- looking ----------------------------------------------------------------------------------------------
 

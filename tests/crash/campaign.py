@@ -280,7 +280,9 @@ class Campaign:
         mode = rng.choices(("early", "random", "begun", "received", "held"), (22, 30, 15, 20, 13))[0]
         if n == 0 and mode == "early":
             mode = "random"
-        lives = (0.3, 1.2) if self.options.break_ else (0.2, 4.5 if self.options.profile == "null-client-ids" else 3.5)
+        if self.options.break_ == "no_barrier":
+            mode = "received"
+        lives = (0.3, 1.0) if self.options.break_ else (0.2, 4.5 if self.options.profile == "null-client-ids" else 3.5)
         life = rng.uniform(0.0, 0.09) if mode == "early" else rng.uniform(*lives)
         slow = rng.uniform(0.005, 0.02) if mode == "begun" or rng.random() < 0.3 else 0.0
         if self.options.break_ == "no_barrier":
@@ -336,7 +338,7 @@ class Campaign:
         self.weather("calm")
         self.admin("POST", "/settings", {"reject_probability": 0})
         self.faults_off = time.time()
-        self.run_last(settle=4.0 if self.options.break_ else 25.0, calm=12 if self.options.break_ else 40)
+        self.run_last(settle=10.0 if self.options.break_ else 25.0, calm=12 if self.options.break_ else 40)
 
     def run_last(self, *, settle, calm):
         """The life that is not killed: everything must be decided in it."""

@@ -13,7 +13,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=100, derandomize=True, deadline=None)
 @given(st.dictionaries(st.text(max_size=8), values, max_size=6))
 def test_every_context_becomes_bounded_json(context):
     text = json.dumps(thaw(freeze_mapping(context)), allow_nan=False, ensure_ascii=False)

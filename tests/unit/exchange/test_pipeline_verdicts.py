@@ -35,7 +35,8 @@ def alerts():
 @pytest.fixture
 def events():
     class Events(list):
-        def publish(self, topic, data):
+        def publish(self, topic, data, *, message_id):
+            assert message_id == data["event_id"]
             self.append((topic, data))
 
     return Events()

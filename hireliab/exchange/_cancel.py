@@ -1,0 +1,58 @@
+"""A verified cancel: a child row with its own barrier, and what it tells its parent."""
+
+from __future__ import annotations
+
+from hireliab.errors import InvalidOrderError, OutcomeUnknownError
+from hireliab.exchange._ledger import Ledger
+from hireliab.exchange.transaction import Proof, Record, State, Transaction, new_id
+
+
+def cancel_of(parent: Record, *, wall: float) -> Record:
+    """
+    The child that cancels a transaction's order.
+
+    Raises:
+        InvalidOrderError: There is no order that could be cancelled.
+        OutcomeUnknownError: The order has not been found yet.
+    """
+    if parent.kind != "ORDER":
+        raise InvalidOrderError(f"transaction {parent.txn_id}: is a cancel itself; cancel its parent", by="hireliab")
+    if parent.order_id is None:
+        if parent.state.is_terminal or parent.state is State.NEW:
+            raise InvalidOrderError(
+                f"transaction {parent.txn_id}: {parent.verdict.value}; there is no order to cancel", by="hireliab"
+            )
+        raise OutcomeUnknownError(
+            f"transaction {parent.txn_id}: its order is not found yet; cancel when wait_resolved() has found it",
+            transaction_id=parent.txn_id,
+            client_order_id=parent.order.client_order_id,
+            candidates=parent.candidates,
+        )
+    return Record(
+        txn_id=new_id(wall),
+        kind="CANCEL",
+        parent_id=parent.txn_id,
+        order=parent.order,
+        order_id=parent.order_id,
+        on_partial="accept",
+        created=wall,
+        updated=wall,
+    )
+
+
+def close_parent(ledger: Ledger, parent: Transaction, child: Record) -> None:
+    """Give a decided parent what the verified cancel saw; an undecided one is read by whoever decides it."""
+    record = parent.record
+    if not child.state.is_terminal or child.state is State.FAILED or not record.is_open_at_venue:
+        return
+    new = ledger.note(
+        parent,
+        record,
+        cause=f"cancel {child.txn_id}",
+        order_status=child.order_status,
+        filled=child.filled,
+        average_price=child.average_price,
+        fee=child.fee,
+    )
+    if new is not None:
+        ledger.tell("filled" if child.proof is Proof.FILLED else "closed", new, topic="order")
