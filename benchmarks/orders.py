@@ -64,15 +64,19 @@ def run(quick: bool) -> harness.Report:
     return harness.Report(lines=tuple(lines), data=data, problems=tuple(problems))
 
 
-def intents(name: str, number: int) -> list[Intent]:
+def intents(name: str, number: int, *, start: int = 0) -> list[Intent]:
     """
-    Market orders of a round, buys and sells in turn, so that neither balance runs dry.
+    Market orders, buys and sells in turn, so that neither balance runs dry.
 
-    Their amounts differ, because the exchange refuses an order that equals one of the last ten seconds.
+    Their amounts differ, because the exchange refuses an order that equals one of the last ten seconds; they come
+    again after 20,000 orders.
+
+    Args:
+        start: How many orders the account has seen before.
     """
     return [
-        Intent(key=f"{name}-{i}", side="buy" if i % 2 == 0 else "sell", amount=Decimal(1000 + i) / 1_000_000)
-        for i in range(number)
+        Intent(key=f"{name}-{i}", side="buy" if i % 2 == 0 else "sell", amount=Decimal(1000 + i % 20_000) / 1_000_000)
+        for i in range(start, start + number)
     ]
 
 
@@ -165,7 +169,7 @@ def _contestant(
     outcomes: list[Outcome] = []
 
     def one_round(which: int) -> harness.Sample:
-        sample, found = trade_all(bot, intents(f"{account}-{which}", number), threads=threads)
+        sample, found = trade_all(bot, intents(account, number, start=which * number), threads=threads)
         outcomes.extend(found)
         return sample
 

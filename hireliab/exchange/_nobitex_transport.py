@@ -24,7 +24,7 @@ from hireliab.errors import (
     ResponseLostError,
     ResponseTimeoutError,
 )
-from hireliab.exchange._nobitex_wire import ALWAYS_NEW, Watch, WatchedAdapter
+from hireliab.exchange._nobitex_wire import Watch, WatchedAdapter
 
 ORDER_MAX_IDLE = 5.0
 """A connection that was silent for longer may be closed at the other end: the commonest false "unknown"."""
@@ -145,7 +145,8 @@ class Transport:
             watch = self._watch
             if not read or watch.connected or watch.answered:
                 raise
-        return self._exchange(prepare(), what=what, deadline=deadline, max_idle=ALWAYS_NEW)
+        # urllib3 has closed the connection that died, and one thread has no second one: this one will be new.
+        return self._exchange(prepare(), what=what, deadline=deadline, max_idle=READ_MAX_IDLE)
 
     def _exchange(
         self, prepared: requests.PreparedRequest, *, what: str, deadline: float, max_idle: float

@@ -19,17 +19,13 @@ from urllib3.connection import HTTPConnection
 
 from hireliab.core.clock import Clock
 
-ALWAYS_NEW = -1.0
-"""A `max_idle` that no idle connection meets."""
-
-
 class Watch:
     """What happens on the wire during the current exchange; one thread at a time."""
 
     def __init__(self, clock: Clock, read_timeout: float) -> None:
         self.clock = clock
         self.read_timeout = read_timeout
-        self.begin(deadline=0.0, max_idle=ALWAYS_NEW)
+        self.begin(deadline=0.0, max_idle=0.0)
 
     def begin(self, *, deadline: float, max_idle: float) -> None:
         self.deadline = deadline
@@ -173,7 +169,7 @@ class WatchedAdapter(HTTPAdapter):
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        super().__init__(pool_connections=4, pool_maxsize=2, max_retries=0, pool_block=False)
+        super().__init__(pool_connections=4, pool_maxsize=1, max_retries=0, pool_block=False)
 
     def _watch_pools(self, manager: Any) -> None:
         if not isinstance(next(iter(manager.pool_classes_by_scheme.values())), functools.partial):

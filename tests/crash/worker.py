@@ -91,9 +91,10 @@ class Bot:
         if self.plan.get("final"):
             self.finish()
             return
-        self.run(itertools.chain(self.plan["resume"], self.fresh()))
-        while True:  # the end of a finite plan; the driver kills us all the same
-            time.sleep(3600)
+        self.run(itertools.chain(self.plan["resume"], self.fresh()), wait=False)
+        zygote = os.getppid()
+        while os.getppid() == zygote:  # the driver kills us; without it we end
+            time.sleep(0.5)
 
     def fresh(self):
         """New order numbers; now and then one twice, so that two threads ask for the same key at once."""

@@ -108,7 +108,10 @@ class Peer:
         head, _, body = data.partition(b"\r\n\r\n")
         length = next((int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length")), 0)
         while len(body) < length:
-            body += self.conn.recv(65536)
+            chunk = self.conn.recv(65536)
+            if not chunk:
+                raise ConnectionError
+            body += chunk
         self.wire.requests.append(head + b"\r\n\r\n" + body)
         return body
 

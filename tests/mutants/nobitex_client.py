@@ -32,7 +32,6 @@ MUTANTS = [
     ("new connections for every order", _TRANSPORT, "ORDER_MAX_IDLE = 5.0", "ORDER_MAX_IDLE = 1.0"),
     ("orders are sent again", _TRANSPORT, "if not read or watch.connected", "if watch.connected"),
     ("reads are sent again on new connections", _TRANSPORT, "watch.connected or watch.answered", "watch.answered"),
-    ("the second sending may meet a dead connection too", _TRANSPORT, "prepare(), what=what, deadline=deadline, max_idle=ALWAYS_NEW", "prepare(), what=what, deadline=deadline, max_idle=READ_MAX_IDLE"),
     ("bodies of any length are read", _TRANSPORT, "if size > self._max_bytes:", "if size < 0:"),
     ("redirects are followed", _TRANSPORT, "                allow_redirects=False,\n", "                allow_redirects=True,\n"),
     ("time-outs are called lost connections", _TRANSPORT, "if watch.timed_out:", "if False:"),
