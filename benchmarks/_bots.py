@@ -15,6 +15,7 @@ import requests
 
 from benchmarks._exchange import ADD, STATUS
 from hireliab import (
+    CircuitOpenError,
     ConnectionPool,
     EnhancedNobitexAdapter,
     NobitexClient,
@@ -156,6 +157,8 @@ class _RefusedError(ValueError):
 
 # -- hireliab -----------------------------------------------------------------------------------------------------
 
+ASK_AGAIN = 20
+"""Most times that one order is asked for again: a half-open breaker lets few through at once."""
 _BELIEFS = {
     Verdict.COMPLETED: PLACED,
     Verdict.PARTIAL: PLACED,
@@ -197,11 +200,22 @@ class HireliabBot:
         self._journal = journal
 
     def trade(self, intent: Intent) -> Outcome:
-        """See `Bot.trade`."""
-        transaction = self._pipeline.create_transaction(
-            type=f"market_{intent.side}", symbol="BTC/USDT", amount=intent.amount, idempotency_key=intent.key
-        )
-        return _outcome(self._pipeline.execute(transaction))
+        """
+        See `Bot.trade`. What was proven not sent is asked for again, as a new transaction, when the breaker that
+        refused it lets calls through; nothing else is.
+        """
+        for attempt in range(ASK_AGAIN + 1):
+            transaction = self._pipeline.create_transaction(
+                type=f"market_{intent.side}",
+                symbol="BTC/USDT",
+                amount=intent.amount,
+                idempotency_key=f"{intent.key}/{attempt}",
+            )
+            result = self._pipeline.execute(transaction)
+            if result.verdict is not Verdict.NOT_SENT or not isinstance(result.error, CircuitOpenError):
+                break
+            time.sleep(result.error.retry_after or 0.1)
+        return _outcome(result)
 
     def settle(self, outcomes: Sequence[Outcome], timeout: float) -> list[Outcome]:
         """See `Bot.settle`."""

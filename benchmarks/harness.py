@@ -61,7 +61,7 @@ class Result:
 
     Attributes:
         rate: Operations per second, over the rounds.
-        p50, p95, p99: Milliseconds, over all operations of all rounds.
+        mean, p50, p95, p99: Milliseconds, over all operations of all rounds.
         extra: Further figures for each operation.
         checked: Whether its work was found done.
         problem: Why not, or "".
@@ -71,6 +71,7 @@ class Result:
     rounds: int
     operations: int
     rate: Spread
+    mean: float
     p50: float
     p95: float
     p99: float
@@ -161,6 +162,7 @@ def summarise(contestant: Contestant, samples: Sequence[Sample]) -> Result:
         rounds=len(samples),
         operations=operations,
         rate=spread(rates),
+        mean=statistics.fmean(latencies) / 1e6,
         p50=percentile(latencies, 50) / 1e6,
         p95=percentile(latencies, 95) / 1e6,
         p99=percentile(latencies, 99) / 1e6,

@@ -89,10 +89,9 @@ class Ticket:
         try:
             with self._permit or contextlib.nullcontext(), self._lease:
                 client = self._lease.client
-                try:
-                    result = call(client)
-                finally:
-                    access.skew = client.skew if client.skew is not None else access.skew
+                result = call(client)
+                if client.skew is not None and (access.skew == 0.0 or _BREAKER_OF[self._endpoint] != "market"):
+                    access.skew = client.skew
         except BaseException as error:
             access._note(self._endpoint, self._token, error, probe=self._probe)
             raise

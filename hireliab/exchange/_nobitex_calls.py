@@ -34,7 +34,8 @@ class Calls:
         base_url: Where to, unless a call says otherwise.
         credentials: Who we are, unless a call says otherwise.
         transport: What carries the calls.
-        skew: Seconds that the venue's clock is ahead of ours, from the last answer's Date; None before one.
+        skew: Seconds that the venue's clock is ahead of ours, from the Date of the last private answer, or of a first
+            public one; None before that.
     """
 
     def __init__(
@@ -114,11 +115,12 @@ class Calls:
 
         what = f"nobitex {path}"
         answer = self.transport.request(prepare, what=what, read=not changes)
-        return self._payload(answer, what, signed=who is not None and who.is_key_pair)
+        return self._payload(answer, what, private=who is not None, signed=who is not None and who.is_key_pair)
 
-    def _payload(self, answer: Answer, what: str, *, signed: bool) -> dict[str, Any]:
+    def _payload(self, answer: Answer, what: str, *, private: bool, signed: bool) -> dict[str, Any]:
         skew = answer.skew
-        if skew is not None:
+        # A public answer may come from a cache, with the time at which it was put there.
+        if skew is not None and (private or self.skew is None):
             self.skew = skew
         try:
             payload = values.loads(answer.body)

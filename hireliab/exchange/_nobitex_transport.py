@@ -18,6 +18,7 @@ from requests.utils import get_environ_proxies
 
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import (
+    ConfigError,
     ConnectError,
     HireliabError,
     MalformedResponseError,
@@ -30,6 +31,9 @@ ORDER_MAX_IDLE = 5.0
 """A connection that was silent for longer may be closed at the other end: the commonest false "unknown"."""
 
 READ_MAX_IDLE = 30.0
+
+# What requests makes of a URL, an environment proxy or a missing SOCKS package, before it looks for a connection.
+_LOCAL = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +100,7 @@ class Transport:
         self._clock = clock
         self._watch = Watch(clock, read_timeout)
         # The environment is read once; requests would search it in every call.
-        self._verify: str | bool = (
-            os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        )
+        self._verify = _ca_bundle()
         self._proxies: dict[str, dict[str, str]] = {}
         self._left_behind: list[requests.Session] = []
         self._open()
@@ -206,13 +208,24 @@ class Transport:
     def _error(self, what: str, error: Exception) -> HireliabError:
         watch = self._watch
         cause = _words(error)
-        if watch.not_sent:
+        if watch.not_sent or (isinstance(error, _LOCAL) and not watch.sent):
             return ConnectError(f"{what}: no connection, nothing was sent ({cause}); it may be tried again")
         if watch.timed_out:
             return ResponseTimeoutError(f"{what}: no complete answer in time; what happened is unknown")
         if isinstance(error, urllib3.exceptions.DecodeError):
             return MalformedResponseError(f"{what}: the answer cannot be decoded; what happened is unknown")
         return ResponseLostError(f"{what}: the connection broke ({cause}); what happened is unknown")
+
+
+def _ca_bundle() -> str | bool:
+    """The certificate authorities that the environment names, or True for requests' own."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        path = os.environ.get(name)
+        if path and not os.path.exists(path):  # noqa: PTH110 -- requests looks at it in the same way
+            raise ConfigError(f"{name}: names {path!r:.200}, which does not exist; correct or unset it", setting=name)
+        if path:
+            return path
+    return True
 
 
 def _words(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from urllib3.connection import HTTPConnection
 
 from hireliab.core.clock import Clock
 
+
 class Watch:
     """What happens on the wire during the current exchange; one thread at a time."""
 

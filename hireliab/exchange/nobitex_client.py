@@ -120,7 +120,7 @@ class NobitexClient:
 
     @property
     def skew(self) -> float | None:
-        """Seconds that the venue's clock is ahead of ours, from the last answer's Date; None before one."""
+        """Seconds that the venue's clock is ahead of ours, by the Date of its last private answer; None before one."""
         return self._calls.skew
 
     def close(self) -> None:

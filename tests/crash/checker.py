@@ -26,6 +26,7 @@ TERMINAL = {"COMPLETED", "FAILED", "ROLLED_BACK"}
 OPEN = {"New", "Active", "Inactive"}
 ADD, CANCEL = "/market/orders/add", "/market/orders/update-status"
 ZERO = Decimal(0)
+SHOWN = 15  # violations of each kind that are printed
 CLOCKS = 0.002  # seconds by which wall and monotonic clock may drift apart in a run
 
 # Section 4.2 of the public API documents: requests and seconds.
@@ -589,10 +590,14 @@ def main(folder):
     check.all()
     check.table()
     kinds = Counter(kind for kind, _ in check.problems)
-    for kind, text in check.problems[:60]:
-        print(f"VIOLATION {kind}: {text}")
-    if len(check.problems) > 60:
-        print(f"... and {len(check.problems) - 60} more")
+    shown = Counter()
+    for kind, text in check.problems:
+        shown[kind] += 1
+        if shown[kind] <= SHOWN:
+            print(f"VIOLATION {kind}: {text}")
+    for kind, number in sorted(kinds.items()):
+        if number > SHOWN:
+            print(f"... and {number - SHOWN} more of kind {kind}")
     print("violations: " + (", ".join(f"{kind} {number}" for kind, number in sorted(kinds.items())) or "none"))
     return 1 if check.problems else 0
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from hireliab.errors import (
+    ConfigError,
     ConnectError,
     MalformedResponseError,
     OrderNotFoundError,
@@ -163,8 +164,9 @@ def test_the_bytes_of_an_order_are_plain_digits_and_its_answer_is_typed():
 
 
 def test_what_is_signed_is_what_is_on_the_wire():
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     import base64
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     key, secret = "5XOCQZSPLQM4MiLzuUnZoBuqgYgTKl40W2X5j1pxfIA=", "S5y19KewZzheCWCO4xqMcwwvtR8vQ-hHjE_cdjz-XxE="
     listing = http({"status": "ok", "orders": []})
@@ -448,10 +450,14 @@ def test_the_date_of_an_answer_gives_the_skew():
     from hireliab.core.clock import SYSTEM_CLOCK
 
     dated = http({"status": "ok", "wallets": {}}, headers=f"Date: {formatdate(SYSTEM_CLOCK.time() + 100, usegmt=True)}\r\n")
-    with Wire(answering(dated)) as wire:
+    old = formatdate(0, usegmt=True)
+    book = http({"status": "ok", "asks": [], "bids": []}, headers=f"Date: {old}\r\n")
+    with Wire(answering(dated, book)) as wire:
         client = client_for(wire)
         assert client.skew is None
         client.get_balances()
+        assert client.skew == pytest.approx(100, abs=2)
+        client.get_orderbook("BTC/USDT")  # may come from a cache
         assert client.skew == pytest.approx(100, abs=2)
 
 
@@ -481,6 +487,28 @@ def test_the_environment_is_read_once(monkeypatch):
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
         client.get_balances()
         assert len(wire.requests) == 2
+
+
+def test_a_mistake_in_the_environment_is_not_sent_or_told_at_once(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://[bad")
+    with Wire() as wire, pytest.raises(ConnectError):
+        place(client_for(wire))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle.pem")
+    with pytest.raises(ConfigError, match="REQUESTS_CA_BUNDLE"):
+        NobitexClient()
+
+
+def test_a_proxy_that_refuses_the_tunnel_got_no_byte_of_the_request(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Wire(answering(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")) as wire:
+        monkeypatch.setenv("https_proxy", wire.url)
+        with pytest.raises(ConnectError):
+            place(NobitexClient(base_url="https://venue.invalid", token=TOKEN))
+        assert len(wire.requests) == 1 and wire.requests[0].startswith(b"CONNECT venue.invalid:443 ")
+        assert TOKEN.encode() not in wire.requests[0]
 
 
 def test_an_interrupt_in_the_middle_of_an_answer_leaves_no_half_read_connection():

@@ -8,6 +8,7 @@ _LIMITS = "hireliab/exchange/_nobitex_limits.py"
 _PREPARED = "hireliab/exchange/_nobitex_prepared.py"
 _RULES = "hireliab/exchange/_nobitex_rules.py"
 _FRESH = "hireliab/exchange/_nobitex_fresh.py"
+_CLIENT = "hireliab/exchange/nobitex_client.py"
 
 TESTS = ["tests/unit/exchange/test_enhanced_nobitex_adapter.py"]
 
@@ -58,5 +59,6 @@ MUTANTS = [
     ("a market buy carries the best bid", _RULES, 'levels = book.asks if side == "buy" else book.bids', 'levels = book.bids if side == "buy" else book.asks'),
     ("toman ten times too low passes", _RULES, "    elif money.multiply(number, _LEAST) <= last", "    elif False and money.multiply(number, _LEAST) <= last"),
     ("stop prices are not guarded", _RULES, '(("price", price), ("stop_price", stop_price))', '(("price", price),)'),
+    ("an answer about another order is taken", _CLIENT, "if order_id is not None and order.order_id != str(int(order_id)):", "if False:"),
     ("every thread reads", _FRESH, "if key in self._reading:", "if False:"),
 ]  # fmt: skip

@@ -33,7 +33,6 @@ MUTANTS = [
     ("orders are sent again", _TRANSPORT, "if not read or watch.connected", "if watch.connected"),
     ("reads are sent again on new connections", _TRANSPORT, "watch.connected or watch.answered", "watch.answered"),
     ("bodies of any length are read", _TRANSPORT, "if size > self._max_bytes:", "if size < 0:"),
-    ("redirects are followed", _TRANSPORT, "                allow_redirects=False,\n", "                allow_redirects=True,\n"),
     ("time-outs are called lost connections", _TRANSPORT, "if watch.timed_out:", "if False:"),
     ("an unlisted code is a refusal", _ERRORS, "listed = CODES.get(code) if code is not None else None", "listed = CODES.get(code, RefusedError) if code is not None else None"),
     ("a server error with a code is a refusal", _ERRORS, "400 <= status < 500):", "400 <= status < 600):"),
@@ -53,5 +52,7 @@ MUTANTS = [
     ("the query is not signed", _CALLS, "path=prepared.path_url, body", 'path=prepared.path_url.partition("?")[0], body'),
     ("the wire text follows str()", _CALLS, "return money.text(money.positive(number, what=name))", "return str(money.positive(number, what=name))"),
     ("a cancel is a read", _CLIENT, '"POST", "/market/orders/update-status", body=body, changes=True,', '"POST", "/market/orders/update-status", body=body, changes=False,'),
-    ("an answer about another order is taken", _CLIENT, "if order_id is not None and order.order_id != str(int(order_id)):", "if False:"),
+    ("the skew is the other way round", _TRANSPORT, "return date.timestamp() + 0.5 - (self.sent + self.received) / 2", "return (self.sent + self.received) / 2 - date.timestamp()"),
+    ("a local mistake is unknown", _TRANSPORT, "if watch.not_sent or (isinstance(error, _LOCAL) and not watch.sent):", "if watch.not_sent:"),
+    ("a cached page tells the time", _CALLS, "if skew is not None and (private or self.skew is None):", "if skew is not None:"),
 ]  # fmt: skip
