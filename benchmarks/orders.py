@@ -324,8 +324,8 @@ def damage(folder: Path, *, orders: int) -> list[Books]:
 # -- tables -------------------------------------------------------------------------------------------------------
 
 _READING = (
-    "How to read: the first table is the price of verifying (an exchange on loopback answers in a",
-    "millisecond; a real one in 50 to 200, to which ours adds the same few), the second is what it buys.",
+    "How to read: the first table is the price of verifying (this exchange answers in a millisecond, a",
+    "real one in 50 to 200: look at added ms), the second what it buys. More: benchmarks/README.rst.",
 )
 
 

@@ -35,6 +35,10 @@ _LEVELS = {
 """Which events are alerts, and how loud."""
 
 
+_ALERT_FACTS = ("transaction_id", "client_order_id", "order_id", "amount", "filled", "verdict", "candidates")
+"""What a person needs to find the order; the title and the message say the rest."""
+
+
 class EventBus(Protocol):
     """What the ledger needs of a message bus."""
 
@@ -259,7 +263,7 @@ class Ledger:
                 level=level,
                 title=title,
                 message=message,
-                context=None if record is None else facts(record),
+                context=None if record is None else {name: facts(record)[name] for name in _ALERT_FACTS},
             )
         except Exception as error:
             _log.warning("alert %r was not taken: %s", title, error)

@@ -110,7 +110,7 @@ def recover(*, ledger: Ledger, resolver: Resolver, gate: Gate, clock: Clock) -> 
         ledger.alert(
             "warning",
             "Recovery found undecided orders",
-            f"{len(undecided)} transactions from before the restart are looked for; new orders on"
+            f"looked for from before the restart: {len(undecided)}; new orders on"
             f" {', '.join(report.gated) or 'no symbol'} wait; nothing is sent again",
         )
     return report

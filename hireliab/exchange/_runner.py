@@ -331,8 +331,18 @@ class Runner:
 
     def _fail(self, transaction: Transaction, row: str, proof: Proof, error: Exception) -> None:
         transaction.answer_error(error)
+        record = transaction.record
+        # Proven never to have left: the key is free, so that the bot's loop may ask again with it.
+        key = None if proof is Proof.NOT_SENT else record.idempotency_key
         self._ledger.move(
-            transaction, transaction.record, row, State.FAILED, cause=str(error), proof=proof, reason=str(error)
+            transaction,
+            record,
+            row,
+            State.FAILED,
+            cause=str(error),
+            proof=proof,
+            reason=str(error),
+            idempotency_key=key,
         )
 
     def _not_sent(self, transaction: Transaction, error: Exception) -> None:

@@ -229,6 +229,17 @@ class TransactionVerificationPipeline:
                 return ()
             self._phase = "stopping"
             threads = list(self._threads.values())
+        phase = "open"  # a stop that is interrupted by Ctrl-C can be done again
+        try:
+            undecided = self._close(threads, timeout)
+            phase = "stopped"
+        finally:
+            with self._changed:
+                self._phase = phase
+                self._changed.notify_all()
+        return undecided
+
+    def _close(self, threads: list[threading.Thread], timeout: float) -> tuple[str, ...]:
         deadline = self._clock.monotonic() + timeout
         self._stop.set()
         self._gate.nudge()
@@ -241,14 +252,11 @@ class TransactionVerificationPipeline:
         self._journal.close()
         if undecided:
             _log.warning(
-                "pipeline %s: stopped with %d undecided transactions: %s; the next start goes on with them",
+                "pipeline %s: stopped with %d undecided: %s; the next start goes on with them",
                 self.config.name,
                 len(undecided),
                 ", ".join(undecided),
             )
-        with self._changed:
-            self._phase = "stopped"
-            self._changed.notify_all()
         return undecided
 
     def _check_process(self) -> None:
@@ -519,7 +527,7 @@ def _stop_at_exit(reference: weakref.ref[TransactionVerificationPipeline]) -> No
     undecided = pipeline.stop(timeout=5.0)
     if undecided and sys.stderr is not None:
         print(  # noqa: T201 - logging may be shut down already, and a person must see this
-            f"hireliab: {len(undecided)} transactions of pipeline {pipeline.config.name} are undecided:"
-            f" {', '.join(undecided)}; the next start goes on with them",
+            f"hireliab: pipeline {pipeline.config.name}: {len(undecided)} undecided: {', '.join(undecided)};"
+            " the next start goes on with them",
             file=sys.stderr,
         )

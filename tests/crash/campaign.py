@@ -2,7 +2,7 @@
 Kill a trading bot again and again, then compare its books with the exchange's.
 
     python tests/crash/campaign.py --kills 200 --seed 7 [--profile null-client-ids] [--keep DIR]
-    python tests/crash/campaign.py --stage limits --seed 7
+    python tests/crash/campaign.py --stage limits --seed 7      (or limits-restarts)
     python tests/crash/campaign.py --kills 10 --seed 7 --break no_barrier
 
 The exchange (``python -m hireliab.simulator``), the zygote that forks bots (worker.py) and the checker (checker.py) are
@@ -273,7 +273,7 @@ class Campaign:
         }
 
     def pipeline(self):
-        return PIPELINE
+        return {**PIPELINE, "max_retries": 1} if self.options.break_ else PIPELINE
 
     def fork(self, plan):
         return self.zygote.ask({"fork": plan})["pid"]
@@ -322,7 +322,7 @@ class Campaign:
             watch(self.truth, b"/market/orders/add", 1.0)
             self.kill(pid, n=n, mode=mode)
         elif mode == "begun":
-            watch(self.promises, b'"begin"', 1.0)
+            watch(self.promises, b'"past_gate"', 1.0)
             time.sleep(rng.uniform(0, 0.003))
             self.kill(pid, n=n, mode=mode)
         elif mode == "held":
@@ -364,7 +364,9 @@ class Campaign:
 
     def run_last(self, *, settle, calm):
         """The life that is not killed: everything must be decided in it."""
-        pid = self.fork(self.plan(final=True, settle=settle, calm=calm))
+        self.await_last(self.fork(self.plan(final=True, settle=settle, calm=calm)), settle)
+
+    def await_last(self, pid, settle):
         give_up = time.monotonic() + 3 * settle + 40
         while time.monotonic() < give_up:
             status = self.zygote.ask({"wait": pid, "poll": True})["status"]
@@ -421,12 +423,14 @@ class LimitsCampaign(Campaign):
     """
     The exchange's real limits (300 orders in 10 min, 30 listings a minute, ...) against the library's own defaults:
     its limiters, listing pace, fence and windows, in real time. Nothing is scaled; the only settings below their
-    defaults are the client's timeouts (2 s). The bot wants more orders than the limit allows, is killed between and
-    while it resolves, and the answers of every second order of the third life are lost, or the order itself is.
+    defaults are the client's timeouts (2 s). A first life places 45 orders and is killed when it is idle; the second
+    wants more orders than the limit allows, and of every second order the answer, or the order itself, is lost.
     """
 
     limited = True
-    LIVES = ((120, 30.0), (180, 30.0), (330, 9.0), (330, 6.0))  # orders wanted by the end, seconds at most
+    LIVES = ((45, 30.0),)  # orders wanted by the end, seconds at most
+    WANTED = 330
+    FAULTS_FROM = 1  # this life on
 
     def settings(self):
         return {"duplicate_window": 10}
@@ -450,11 +454,15 @@ class LimitsCampaign(Campaign):
         }
         return super().plan(**plan)
 
+    def lose(self):
+        """From now on, of every second order the answer is lost, or it never arrives."""
+        lost = [("answer_lost", 4), ("request_lost", 2)]
+        self.admin("POST", "/faults", [{"route": ADD, "kind": kind, "every": k} for kind, k in lost])
+
     def storm(self):
         for n, (last, seconds) in enumerate(self.LIVES):
-            if n == 2:  # of every second order: the answer is lost, or the order never arrives
-                lost = [("answer_lost", 4), ("request_lost", 2)]
-                self.admin("POST", "/faults", [{"route": ADD, "kind": kind, "every": k} for kind, k in lost])
+            if n == self.FAULTS_FROM:
+                self.lose()
             pid = self.fork(self.plan(last=last))
             give_up = time.monotonic() + seconds
             while time.monotonic() < give_up:
@@ -462,15 +470,27 @@ class LimitsCampaign(Campaign):
                 self.read_promises()
                 if self.highest >= last and not set(self.begun) - self.ended:
                     break
-            self.kill(pid, n=n, mode="idle" if n < 2 else "random")
+            self.kill(pid, n=n, mode="limits")
 
     def last_life(self):
-        self.weather_off()
+        if self.FAULTS_FROM == len(self.LIVES):
+            self.lose()
         self.run_last(settle=150.0, calm=0)
 
-    def weather_off(self):
-        self.admin("DELETE", "/faults")
+    def run_last(self, *, settle, calm):
+        pid = self.fork(self.plan(final=True, settle=settle, calm=calm, last=self.WANTED))
+        self.await_last(pid, settle)
         self.faults_off = time.time()
+
+
+class RestartsCampaign(LimitsCampaign):
+    """The same with four kills within a minute, two of them while fifty orders are being resolved."""
+
+    LIVES = ((120, 30.0), (180, 30.0), (330, 9.0), (330, 6.0))
+    FAULTS_FROM = 2
+
+
+STAGES = {"storm": Campaign, "limits": LimitsCampaign, "limits-restarts": RestartsCampaign}
 
 
 def main(arguments=None):
@@ -478,7 +498,7 @@ def main(arguments=None):
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock; it is printed")
     parser.add_argument("--profile", choices=("default", "null-client-ids"), default="default")
-    parser.add_argument("--stage", choices=("storm", "limits"), default="storm")
+    parser.add_argument("--stage", choices=tuple(STAGES), default="storm")
     parser.add_argument("--break", dest="break_", default=None, help="a deliberately broken pipeline, see mutants.py")
     parser.add_argument("--keep", metavar="DIR", default=None, help="keep all files there; else they go when all is well")
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
@@ -497,9 +517,8 @@ def main(arguments=None):
     again += f" --break {options.break_}" if options.break_ else ""
     print(f"seed {options.seed}; once more: python tests/crash/campaign.py {again}", flush=True)
     started = time.monotonic()
-    kind = LimitsCampaign if options.stage == "limits" else Campaign
     try:
-        code = kind(folder, options).run()
+        code = STAGES[options.stage](folder, options).run()
     except CampaignError as error:
         print(f"crash campaign: {error}; see {folder}")
         return 2

@@ -346,9 +346,12 @@ class Check:
                 self.blame("I11", f"{said}, but the journal says filled {row['filled']}")
         elif value is False:
             for order in orders:
-                last = self.truth.last(order)
-                if last["status"] in OPEN or Decimal(last["matched"]) > 0:
-                    self.blame("I3", f"{said}, but order {order} is {last['status']}, matched {last['matched']}")
+                then = [version for version in self.truth.versions[order] if version["mono"] <= note["mono"]]
+                for version in (then[-1:] or [None]) + [self.truth.last(order)]:
+                    if version is None or version["status"] in OPEN or Decimal(version["matched"]) > 0:
+                        seen = version and (version["status"], version["matched"])
+                        self.blame("I3", f"{said}, but order {order} was {seen} then, or at the end")
+                        break
             if row is None and note["verdict"] != "NOT_SENT":
                 self.blame("I11", f"{said}, but the journal does not know it")
             elif row is not None and (row["state"] not in ("FAILED", "ROLLED_BACK") or Decimal(row["filled"]) != ZERO):
@@ -421,10 +424,12 @@ class Check:
 
     def kill_phases(self):
         """For each kill, what was in flight: from the journal's log, the truth file and the promise log."""
-        begun, ended, starts, ready = defaultdict(dict), defaultdict(set), {}, {}
+        begun, past_gate, ended, starts, ready = defaultdict(set), defaultdict(set), defaultdict(set), {}, {}
         for note in self.promises:
             if note["t"] == "begin":
-                begun[note["inc"]].setdefault(note["txn"], note)
+                begun[note["inc"]].add(note["txn"])
+            elif note["t"] == "past_gate":
+                past_gate[note["inc"]].add(note["txn"])
             elif note["t"] == "end":
                 ended[note["inc"]].add(note["txn"])
             elif note["t"] == "start":
@@ -442,7 +447,6 @@ class Check:
             now_open = {txn for txn, is_ in state.items() if is_ not in TERMINAL}
             labels, inc = set(), kill["inc"]
             old = open_at_start & now_open
-            gated = {self.journal.rows[txn]["symbol"] for txn in old}
             if inc not in starts:
                 labels.add("before its first line")
             elif inc not in ready:
@@ -461,9 +465,8 @@ class Check:
                     labels.add("being resolved")
                 elif state[txn] == "CANCELLING":
                     labels.add("cancelling")
-            for txn, note in begun[inc].items():
-                if txn not in submitted and txn not in ended[inc]:
-                    labels.add("before the barrier" if note["symbol"].replace("-", "/") not in gated else "waiting at the gate")
+            for txn in begun[inc] - submitted - ended[inc]:
+                labels.add("before the barrier" if txn in past_gate[inc] else "waiting at the gate")
             histogram.update(labels or {"idle"})
             if inc in starts:  # a life that never began has changed nothing
                 open_at_start = now_open

@@ -7,7 +7,7 @@ imported everything and has neither threads nor sockets, so that a fork costs mi
 the library owns.
 
 The worker appends to ``promises.jsonl``, one `os.write` per line: `start`, `ready`, `begin` before it hands an order
-over, `end` after the library returned, `dead` when something that must not raise did.
+over, `past_gate` when the runner goes on to prepare it, `end` after the library returned, `dead` when something that must not raise did.
 """
 
 import gc
@@ -79,6 +79,19 @@ class Bot:
             exchange_adapter=self.adapter, journal=self.folder / "journal", **self.plan["pipeline"]
         )
 
+    def mark_gate(self):
+        """Write down who has passed the recovery gate, so that the checker can tell waiting from preparing."""
+        runner = self.pipeline._runner
+        wait = runner._wait_for_gate
+
+        def marked(symbol, timeout):
+            free = wait(symbol, timeout)
+            if free:
+                self.note("past_gate", txn=threading.current_thread().name.rpartition(".")[2])
+            return free
+
+        runner._wait_for_gate = marked
+
     def live(self):
         self.note("start", pid=os.getpid())
         if self.plan.get("disk_delay"):
@@ -86,6 +99,7 @@ class Bot:
         if self.plan.get("break"):
             mutants.apply(self.plan["break"])
         self.build()
+        self.mark_gate()
         report = self.pipeline.start()
         self.note("ready", found=report.found, undecided=list(report.undecided), gated=list(report.gated))
         if self.plan.get("final"):
@@ -175,7 +189,8 @@ class Bot:
 
     def finish(self):
         plan = self.plan
-        self.run(plan["resume"], stage="after")
+        rest = range(plan["next"], plan["last"] + 1) if plan.get("last") else ()
+        self.run(itertools.chain(plan["resume"], rest), stage="after")
         self.settle(plan["settle"])
         self.note("settled", unresolved=[t.id for t in self.pipeline.unresolved()])
         self.run(range(plan["next"], plan["next"] + plan["calm"]), stage="calm")

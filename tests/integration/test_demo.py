@@ -107,7 +107,7 @@ def test_an_interrupted_demo_cleans_up(tmp_path):
                 line = demo.stdout.readline()
                 assert line, printed + demo.stderr.read()
                 printed += line
-            time.sleep(0.3)
+            time.sleep(0.05)  # the other bot was started and needs longer than this to send its order
             demo.send_signal(signal.SIGINT)
             rest, errors = demo.communicate(timeout=20)
         finally:

@@ -83,6 +83,10 @@ def test_a_tampered_order_is_a_difference(change):
     assert only(BOUGHT, tampered).differences
 
 
+def test_a_stale_status_is_a_difference_even_when_the_amounts_agree():
+    assert only(replace(BOUGHT, status="Active"), TRUTH).differences == ("status: believed Active, is Done",)
+
+
 def test_only_the_last_version_of_an_order_counts():
     assert only(BOUGHT, [*TRUTH, order(status="Canceled")]).differences
 

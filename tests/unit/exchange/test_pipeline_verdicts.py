@@ -376,6 +376,39 @@ def test_a_key_is_free_again_when_nothing_was_ever_sent(clock, exchange, pipelin
     assert bool(finish(clock, pipeline, second)) is True
 
 
+def test_a_key_is_free_again_when_every_send_was_proven_not_to_have_left(clock, exchange, make):
+    pipeline = make(max_retries=0)
+    exchange.script.append("not_sent")
+    first = market(pipeline, idempotency_key="signal-1")
+    assert finish(clock, pipeline, first).verdict is Verdict.NOT_SENT
+    second = market(pipeline, idempotency_key="signal-1")
+    assert second.id != first.id
+    assert bool(finish(clock, pipeline, second)) is True
+
+
+def test_a_key_is_kept_by_an_order_that_the_venue_refused(clock, exchange, pipeline):
+    exchange.script.append("reject")
+    first = market(pipeline, idempotency_key="signal-1")
+    assert finish(clock, pipeline, first).verdict is Verdict.REJECTED
+    assert market(pipeline, idempotency_key="signal-1").id == first.id
+
+
+def test_a_stop_that_ctrl_c_interrupts_can_be_done_again(clock, pipeline, monkeypatch):
+    from hireliab.exchange import transaction_verification
+
+    pipeline.start()
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transaction_verification, "join_all", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.stop()
+    assert pipeline.stop() == ()
+    assert "stopped" in repr(pipeline)
+
+
 def test_an_invalid_order_is_refused_before_anything_is_sent(clock, exchange, pipeline):
     with pytest.raises(InvalidOrderError, match="NO/SUCH"):
         market(pipeline, symbol="NO/SUCH")
