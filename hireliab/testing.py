@@ -52,6 +52,7 @@ class _Waiter:
     def __init__(
         self, deadline: float | None, condition: threading.Condition | None, predicate: Callable[[], bool]
     ) -> None:
+        self.thread = threading.current_thread().name
         self.deadline = deadline
         self.condition = condition
         self.predicate = predicate
@@ -110,10 +111,10 @@ class FakeClock:
             deadlines = [w.deadline for w in self._waiters if w.deadline is not None]
             return None if not deadlines else max(0.0, min(deadlines) - self._now)
 
-    def parked(self) -> int:
-        """How many threads are waiting now with nothing to wake them but time or another thread."""
+    def parked(self, names: tuple[str, ...] = ("",)) -> int:
+        """How many threads, with names that begin so, wait now with nothing to wake them but time or a thread."""
         with self._lock:
-            waiters = list(self._waiters)
+            waiters = [waiter for waiter in self._waiters if waiter.thread.startswith(names)]
             now = self._now
         count = 0
         for waiter in waiters:
@@ -164,14 +165,14 @@ class FakeClock:
         give_up = time.monotonic() + HANG_CAP
         while not predicate():
             names = [t.name for t in threading.enumerate() if t.name.startswith(threads)]
-            if self.parked() >= len(names) and not predicate():
+            if self.parked(threads) >= len(names) and not predicate():
                 step = self.next_deadline()
                 if self._now - start + (step or 0.0) > limit or step is None:
                     raise AssertionError(f"FakeClock: not reached in {self._now - start:g} s; threads {names}")
                 self.advance(step)
                 give_up = time.monotonic() + HANG_CAP
             elif time.monotonic() > give_up:
-                raise AssertionError(f"FakeClock: {names} did not come to rest in {HANG_CAP} s ({self.parked()} parked)")
+                raise AssertionError(f"FakeClock: {names} did not come to rest in {HANG_CAP} s ({self.parked(threads)} parked)")
             else:
                 time.sleep(0.0002)
         return self._now - start
@@ -282,6 +283,10 @@ class ScriptedExchange:
     def restore_limits(self, send_ages: Sequence[float]) -> None:
         """See ExchangeAdapter."""
         self.restored = list(send_ages)
+
+    def note_listing_shows_client_id(self, shown: bool) -> None:
+        """See ExchangeAdapter."""
+        self.capabilities = dataclasses.replace(self.capabilities, listing_shows_client_id=shown)
 
     def server_time(self) -> float:
         """See ExchangeAdapter."""

@@ -25,6 +25,8 @@ ROWS = [
 # The prefix of a private file tells whose it is.
 OWNERS = {
     "core._breaker": "core.circuit_breaker",
+    "core._limiter": "core.rate_limiter",
+    "core._retry": "core.retry",
     "messaging._memory": "messaging.memory_bus",
     "monitoring._channel_worker": "monitoring.alert_system",
     "monitoring._freeze": "monitoring.alert",
@@ -35,6 +37,8 @@ OWNERS = {
     "exchange._transaction": "exchange.transaction",
     "exchange._handle": "exchange.transaction_verification",
     "exchange._cancel": "exchange.transaction_verification",
+    "exchange._fills": "exchange.transaction_verification",
+    "exchange._idempotency": "exchange.transaction_verification",
     "exchange._pipeline": "exchange.transaction_verification",
     "exchange._ledger": "exchange.transaction_verification",
     "exchange._intent": "exchange.transaction_verification",

@@ -1,5 +1,5 @@
 """
-The circuit breaker's state machine: each state that it enters is a new gate with counters of its own. Pure.
+The states of a circuit breaker: each time that it enters one, it makes a new gate with counters of its own. Pure.
 
 A call keeps the gate that admitted it and reports to that object. Whether its result still matters is one
 comparison, ``machine.gate is gate``, so a late result cannot move a state that it does not belong to.
@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Iterator
 from typing import ClassVar
+
+from hireliab.core._window import Window
 
 
 class Outcome(enum.Enum):
@@ -39,6 +43,11 @@ CLOSED = CircuitState("closed")
 OPEN = CircuitState("open")
 HALF_OPEN = CircuitState("half-open")
 ISOLATED = CircuitState("isolated")
+METRICS_ONLY = CircuitState("metrics-only")
+DISABLED = CircuitState("disabled")
+
+# Counts for gates that count nothing.
+_NOBODY_LOOKS = itertools.count()
 
 
 class Gate:
@@ -48,15 +57,27 @@ class Gate:
     Attributes:
         generation: 0 for the breaker's first gate, one more for each later one.
         last_error: Text of the latest failure that led here, or None.
+        opens: How often the circuit opened in a row; with a growing break the next one is that much longer.
+        length: Seconds of the latest break, 0.0 before the first.
     """
 
-    __slots__ = ("generation", "last_error")
+    __slots__ = ("generation", "last_error", "length", "opens")
 
     state: ClassVar[CircuitState]
+    word: ClassVar[str]
+    """The state as plain text."""
+    passes: ClassVar[bool] = False
+    """Whether every call is admitted, without a look at the clock."""
+    # What the guards of decorated functions look at; see _breaker_guards.py.
+    quick: bool = False
+    good: Iterator[int] = _NOBODY_LOOKS
+    turn: float = math.inf
 
-    def __init__(self, generation: int, last_error: str | None = None) -> None:
+    def __init__(self, generation: int, last_error: str | None = None, *, opens: int = 0, length: float = 0.0) -> None:
         self.generation = generation
         self.last_error = last_error
+        self.opens = opens
+        self.length = length
 
     @property
     def failures(self) -> int:
@@ -73,26 +94,86 @@ class Gate:
         """Probes in flight while half-open, else 0."""
         return 0
 
+    def opens_at(self, now: float) -> int:  # noqa: ARG002  # for the one state in which it decays
+        """`opens`, less what has been forgiven by now."""
+        return self.opens
+
     def retry_after(self, now: float) -> float | None:  # noqa: ARG002  # for the one state that has a time
-        """Seconds until the next probe may start; 0.0 when closed, None when unknown."""
-        return None
+        """Seconds until the next probe may start; 0.0 when calls pass, None when unknown."""
+        return 0.0 if self.passes else None
 
 
 class ClosedGate(Gate):
-    """Every call passes; `failures` counts those in a row."""
+    """
+    Every call passes; `failures` counts those in a row.
 
-    __slots__ = ("failures",)
+    Args:
+        since: The clock's reading.
+        quick: Whether a good call may skip the lock: nobody wants to hear of it or to see its result.
+        window: Counts the calls, if a rule asks for it.
+
+    Attributes:
+        good: ``next(gate.good)`` counts a good call in the window, without the lock.
+        turn: The clock's reading from which on a good call needs the lock, because a bucket of the window ends, or
+            failures must be cleared.
+    """
+
+    __slots__ = ("_since", "failures", "good", "quick", "turn", "window")
 
     state = CLOSED
+    word = CLOSED.name
+    passes = True
     failures: int
 
-    def __init__(self, generation: int) -> None:
-        super().__init__(generation)
+    def __init__(
+        self,
+        generation: int,
+        *,
+        opens: int = 0,
+        length: float = 0.0,
+        since: float = 0.0,
+        quick: bool = False,
+        window: Window | None = None,
+    ) -> None:
+        super().__init__(generation, opens=opens, length=length)
         self.failures = 0
+        self.quick = quick
+        self.window = window
+        self._since = since
+        self.look()
 
-    def retry_after(self, now: float) -> float | None:  # noqa: ARG002  # see the base class
-        """See `Gate.retry_after`."""
-        return 0.0
+    def look(self) -> None:
+        """Set `good` and `turn` after the window or `failures` changed."""
+        if self.window is not None:
+            self.good = self.window.good
+            self.turn = -math.inf if self.failures else self.window.turn
+
+    def opens_at(self, now: float) -> int:
+        """See `Gate.opens_at`: one is forgiven for each full length of the last break without another."""
+        if self.length <= 0.0:
+            return 0
+        return max(0, self.opens - int((now - self._since) / self.length))
+
+
+class MetricsOnlyGate(ClosedGate):
+    """Like closed, but it only tells when it would have opened."""
+
+    __slots__ = ()
+
+    state = METRICS_ONLY
+    word = METRICS_ONLY.name
+
+
+class DisabledGate(Gate):
+    """Every call passes and none is counted."""
+
+    __slots__ = ()
+
+    state = DISABLED
+    word = DISABLED.name
+    passes = True
+    quick = True
+    failures = 0
 
 
 class OpenGate(Gate):
@@ -101,9 +182,12 @@ class OpenGate(Gate):
     __slots__ = ("until",)
 
     state = OPEN
+    word = OPEN.name
 
-    def __init__(self, generation: int, last_error: str | None, *, until: float) -> None:
-        super().__init__(generation, last_error)
+    def __init__(
+        self, generation: int, last_error: str | None, *, until: float, opens: int = 1, length: float = 0.0
+    ) -> None:
+        super().__init__(generation, last_error, opens=opens, length=length)
         self.until = until
 
     def retry_after(self, now: float) -> float | None:
@@ -117,6 +201,7 @@ class IsolatedGate(Gate):
     __slots__ = ()
 
     state = ISOLATED
+    word = ISOLATED.name
 
 
 class HalfOpenGate(Gate):
@@ -125,10 +210,11 @@ class HalfOpenGate(Gate):
     __slots__ = ("_leases", "_next_lease", "successes")
 
     state = HALF_OPEN
+    word = HALF_OPEN.name
     successes: int
 
-    def __init__(self, generation: int, last_error: str | None) -> None:
-        super().__init__(generation, last_error)
+    def __init__(self, generation: int, last_error: str | None, *, opens: int = 0, length: float = 0.0) -> None:
+        super().__init__(generation, last_error, opens=opens, length=length)
         self.successes = 0
         self._leases: dict[int, float] = {}  # lease number → the clock's reading at which it is lost
         self._next_lease = 1
@@ -155,6 +241,10 @@ class HalfOpenGate(Gate):
             return None
         return lease
 
+    def has_room(self, *, most: int, wanted: int) -> bool:
+        """Whether `take` would lease a probe now."""
+        return self.probes < most and self.successes + self.probes < wanted
+
     def give_back(self, lease: int) -> bool:
         """End a lease; whether it was still held."""
         return self._leases.pop(lease, None) is not None
@@ -176,11 +266,14 @@ class CircuitStats:
         failures: Failures in a row while closed, else 0.
         successes: Good probes of this half-open state, else 0.
         probes: Probes in flight.
-        trips: How often the circuit opened.
+        trips: How often the circuit opened; in metrics-only mode, how often it would have.
         rejected: Calls that were refused.
         late: Failures and probes that ended after the state that admitted them; they changed nothing.
-        retry_after: Seconds until the next probe may start; 0.0 when closed, None when that is unknown.
+        retry_after: Seconds until the next probe may start; 0.0 when calls pass, None when that is unknown.
         last_error: Text of the latest failure, or None.
+        calls: Calls in the present window, ignored ones not among them; 0 without a window.
+        failed: Those of them that failed.
+        slow: Those of them that were slow.
     """
 
     name: str
@@ -194,6 +287,9 @@ class CircuitStats:
     late: int
     retry_after: float | None
     last_error: str | None
+    calls: int
+    failed: int
+    slow: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +301,7 @@ class CircuitEvent:
         name: The breaker's name.
         generation: The number of the new state; it rises from event to event.
         old: The state before.
-        new: The state after.
+        new: The state after; in metrics-only mode the same one, when the circuit would have opened.
         reason: Why, in a few words.
         last_error: Text of the failure that led here, or None.
     """
@@ -216,150 +312,3 @@ class CircuitEvent:
     new: CircuitState
     reason: str
     last_error: str | None
-
-
-PROBE_LEASE = 60.0
-"""Seconds after which a probe that has not come back counts as failed; with a longer `reset_timeout`, that long."""
-
-
-class Machine:
-    """
-    The present gate, and every rule by which it changes.
-
-    Args:
-        name: The breaker's name, for events.
-        fail_max: Failures in a row that open the circuit.
-        reset_timeout: Seconds that it stays open.
-        success_threshold: Good probes that close it.
-        most_probes: Probes in flight at once.
-        put: Takes each event, in order; must not run Python code (see `_swap`).
-    """
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        fail_max: int,
-        reset_timeout: float,
-        success_threshold: int,
-        most_probes: int,
-        put: Callable[[CircuitEvent], None],
-    ) -> None:
-        self.name = name
-        self.fail_max = fail_max
-        self.reset_timeout = reset_timeout
-        self.success_threshold = success_threshold
-        self.most_probes = most_probes
-        self._put = put
-        self.gate: Gate = ClosedGate(0)
-        self._trips = 0
-        self._rejected = 0
-        self._late = 0
-
-    def admit(self, now: float) -> tuple[Gate, int | None] | None:
-        """The gate that admits a call and the call's lease, if it is a probe; None when the call is refused."""
-        while True:
-            gate = self.gate
-            if isinstance(gate, ClosedGate):
-                return gate, None
-            if isinstance(gate, OpenGate) and now >= gate.until:
-                self._swap(gate, HalfOpenGate(gate.generation + 1, gate.last_error), "the break is over")
-            elif isinstance(gate, HalfOpenGate) and gate.has_lost(now):
-                self._trip(gate, now, "a probe did not come back", "a probe without a result")
-            else:
-                break
-        if isinstance(gate, HalfOpenGate):
-            ends = now + max(self.reset_timeout, PROBE_LEASE)
-            lease = gate.take(ends, most=self.most_probes, wanted=self.success_threshold)
-            if lease is not None:
-                return gate, lease
-        self._rejected += 1
-        return None
-
-    def settle(self, gate: Gate, lease: int | None, outcome: Outcome, error: str | None, now: float) -> None:
-        """
-        Take the outcome of one call.
-
-        Args:
-            gate: The gate that admitted it.
-            lease: Its lease, or None.
-            outcome: How it ended.
-            error: Text of the error, if it failed.
-            now: The clock's reading.
-        """
-        if isinstance(gate, HalfOpenGate):
-            self._settle_probe(gate, lease, outcome, error, now)
-        elif isinstance(gate, ClosedGate):
-            self._settle_closed(gate, outcome, error, now)
-
-    def _settle_closed(self, gate: ClosedGate, outcome: Outcome, error: str | None, now: float) -> None:
-        if outcome is Outcome.SUCCESS:
-            gate.failures = 0  # of a retired gate: harmless, nobody looks at it
-        elif outcome is Outcome.FAILURE:
-            if self.gate is not gate:
-                self._late += 1
-                return
-            gate.failures += 1
-            gate.last_error = error
-            if gate.failures >= self.fail_max:
-                self._trip(gate, now, f"failures in a row: {gate.failures}", error)
-
-    def _settle_probe(
-        self, gate: HalfOpenGate, lease: int | None, outcome: Outcome, error: str | None, now: float
-    ) -> None:
-        held = lease is not None and gate.give_back(lease)
-        if not held or self.gate is not gate:
-            self._late += 1
-        elif outcome is Outcome.SUCCESS:
-            gate.successes += 1
-            if gate.successes >= self.success_threshold:
-                self._swap(gate, ClosedGate(gate.generation + 1), f"good probes: {gate.successes}")
-        elif outcome is Outcome.FAILURE:
-            self._trip(gate, now, "a probe failed", error)
-
-    def force(self, state: CircuitState, now: float) -> None:
-        """Enter a state by hand. Only closing ends an isolation; entering closed again clears its counters."""
-        gate = self.gate
-        number = gate.generation + 1
-        if state is CLOSED:
-            self._swap(gate, ClosedGate(number), "closed by hand")
-        elif gate.state is ISOLATED:
-            return
-        elif state is ISOLATED:
-            self._swap(gate, IsolatedGate(number, gate.last_error), "isolated by hand")
-        elif state is HALF_OPEN:
-            self._swap(gate, HalfOpenGate(number, gate.last_error), "half-opened by hand")
-        else:
-            self._trip(gate, now, "opened by hand", gate.last_error)
-
-    def stats(self, now: float) -> CircuitStats:
-        """Everything there is to know now."""
-        gate = self.gate
-        return CircuitStats(
-            name=self.name,
-            state=gate.state,
-            generation=gate.generation,
-            failures=gate.failures,
-            successes=gate.successes,
-            probes=gate.probes,
-            trips=self._trips,
-            rejected=self._rejected,
-            late=self._late,
-            retry_after=gate.retry_after(now),
-            last_error=gate.last_error,
-        )
-
-    def _trip(self, gate: Gate, now: float, reason: str, error: str | None) -> None:
-        self._swap(gate, OpenGate(gate.generation + 1, error, until=now + self.reset_timeout), reason)
-
-    def _swap(self, expected: Gate, new: Gate, reason: str) -> None:
-        """Install a new gate unless another transition came first: the only way that the state changes."""
-        event = CircuitEvent(self.name, new.generation, expected.state, new.state, reason, new.last_error)
-        put = self._put
-        # No Python function is called from here to `put`, so a signal handler sees either both or neither.
-        if self.gate is not expected:
-            return
-        self.gate = new
-        if new.state is not expected.state:
-            put(event)
-        self._trips += new.state is OPEN

@@ -51,6 +51,11 @@ class Events(Generic[E]):
             finally:
                 self._delivering.release()
 
+    def after_fork(self) -> None:
+        """In a forked child: the thread that delivered is not here, and its queue is the parent's business."""
+        self._delivering = threading.Lock()
+        self._queue.clear()
+
     def call(self, listener: object, hook: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
         """Call a listener; what it raises is logged once per listener, by name, and goes no further."""
         try:

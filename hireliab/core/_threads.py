@@ -7,8 +7,11 @@ A `Stop` is the one thing a background loop sleeps on: setting it wakes every sl
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 
@@ -78,7 +81,7 @@ def join_all(threads: Iterable[threading.Thread], *, timeout: float, clock: Cloc
     Join threads with one shared deadline.
 
     Args:
-        threads: Those of them that are the calling thread itself are skipped.
+        threads: The calling thread itself, and one that was not started yet, are skipped.
         timeout: Seconds for all of them together.
 
     Returns:
@@ -87,7 +90,7 @@ def join_all(threads: Iterable[threading.Thread], *, timeout: float, clock: Cloc
     deadline = clock.monotonic() + timeout
     alive = []
     for thread in threads:
-        if thread is threading.current_thread():
+        if thread is threading.current_thread() or thread.ident is None:
             continue
         thread.join(max(0.0, deadline - clock.monotonic()))
         if thread.is_alive():
@@ -95,3 +98,27 @@ def join_all(threads: Iterable[threading.Thread], *, timeout: float, clock: Cloc
     if alive:
         _log.warning("threads: %s did not end within %.1f s and are left behind", ", ".join(alive), timeout)
     return alive
+
+
+class Renewable(Protocol):
+    """Something with a lock, which a forked child must not inherit."""
+
+    def renew_in_child(self) -> None:
+        """Forget the parent's other threads; called in the child, before anything else runs there."""
+
+
+_renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
+
+
+def renew_after_fork(owner: Renewable) -> None:
+    """Call ``owner.renew_in_child()`` in every child forked while the owner lives: its lock may be held for ever."""
+    _renewables.add(owner)
+
+
+def _renew_all() -> None:
+    for owner in list(_renewables):
+        owner.renew_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_renew_all)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
@@ -16,6 +17,8 @@ from typing import Any, TypeVar, cast
 from hireliab.errors import ConfigError
 
 T = TypeVar("T")
+
+_LAZY = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def load(cls: type[T], given: T | Mapping[str, Any] | None, *, where: str) -> T:
@@ -155,3 +158,46 @@ def text(name: str, value: object, *, most: int = 200) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
         raise ConfigError(f"{name} must be {allowed}, got {value!r:.80}", setting=name, value=value, allowed=allowed)
     return value
+
+
+def blocking_function(where: str, func: Any) -> None:
+    """
+    Refuse what does not do its work when it is called: generator and async functions, and what cannot be called.
+
+    Args:
+        where: Who asks, such as "retry".
+        func: Any callable; a partial, a method or an object with ``__call__`` is looked through.
+    """
+    code = getattr(func, "__code__", None)
+    if code is not None and not code.co_flags & _LAZY:
+        return  # a plain function or method, the common case, in little time
+    if not callable(func):
+        raise ConfigError(
+            f"{where}: func must be a function or method, got {func!r:.80}", setting="func", allowed="a blocking function"
+        )
+    called = getattr(type(func), "__call__", None)  # noqa: B004  # the method itself, not whether there is one
+    for candidate in (func, called):
+        if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
+            kind = "an async function"
+        elif inspect.isgeneratorfunction(candidate):
+            kind = "a generator function"
+        else:
+            continue
+        name = getattr(func, "__qualname__", None) or type(func).__qualname__
+        raise ConfigError(
+            f"{where}: {name} is {kind}, its work would run after the call and unguarded; guard the blocking call"
+            " inside it",
+            setting="func",
+            allowed="a blocking function",
+        )
+
+
+def decorable(where: str, func: Any) -> None:
+    """Like `blocking_function`, and a class is refused too: decorated, it would be a class no more."""
+    if isinstance(func, type):
+        raise ConfigError(
+            f"{where}: func must be a function or method, got the class {func.__qualname__}; decorate its methods",
+            setting="func",
+            allowed="a function or method",
+        )
+    blocking_function(where, func)

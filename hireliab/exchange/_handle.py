@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from hireliab.errors import ClosedError
 from hireliab.exchange.transaction import Transaction, TransactionResult
 
 
@@ -11,6 +14,7 @@ class Handle:
     def __init__(self, transaction: Transaction, patience: float | None) -> None:
         self.transaction = transaction
         self._patience = patience
+        self._pid = os.getpid()
 
     @property
     def done(self) -> bool:
@@ -26,6 +30,13 @@ class Handle:
         Args:
             timeout: Seconds to wait at most; None waits for the answer. When it ends first, what is known now is
                 returned, with the verdict UNKNOWN.
+
+        Raises:
+            ClosedError: In a forked child: nobody would ever answer there.
         """
+        if os.getpid() != self._pid:
+            raise ClosedError(
+                f"transaction {self.transaction.id}: runs in process {self._pid}; ask there, not in a forked child"
+            )
         self.transaction.wait_answered(self._patience if timeout is None else timeout)
         return self.transaction.result()

@@ -8,16 +8,18 @@ this order and without any lock held while writing or telling. Of two threads th
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from hireliab.core import money
 from hireliab.core.clock import Clock
-from hireliab.errors import JournalPoisonedError
-from hireliab.exchange.adapter import Account
+from hireliab.errors import ClosedError, JournalError, JournalPoisonedError
+from hireliab.exchange.adapter import Account, Order
 from hireliab.exchange.journal import Journal
 from hireliab.exchange.transaction import BY_ID, Record, State, Transaction
 
@@ -35,6 +37,8 @@ _LEVELS = {
 """Which events are alerts, and how loud."""
 
 
+DUPLICATE_WINDOW = 15.0
+"""Seconds within which Nobitex refuses an equal order: 10 (nobitex-api.md 8.2), and 5 for the way."""
 _ALERT_FACTS = ("transaction_id", "client_order_id", "order_id", "amount", "filled", "verdict", "candidates")
 """What a person needs to find the order; the title and the message say the rest."""
 
@@ -76,9 +80,10 @@ class Ledger:
         self._clock = clock
         self._bus = bus
         self._alerts = alerts
-        self._lock = threading.Lock()  # guards _live, _acks and _on_decided
+        self._lock = threading.Lock()  # guards _live, _acks, _sends and _on_decided
         self._live: dict[str, Transaction] = {}
         self._acks: list[tuple[float, str]] = []
+        self._sends: deque[tuple[float, Order]] = deque()
         self._on_decided: Callable[[str], None] = lambda _txn_id: None
 
     def when_decided(self, hook: Callable[[str], None]) -> None:
@@ -190,7 +195,7 @@ class Ledger:
         if not transaction.claim(expected.version):
             return None
         new: Record | None = None
-        durable = True
+        failure: JournalPoisonedError | None = None
         try:
             candidate = make()
             try:
@@ -198,11 +203,12 @@ class Ledger:
             except JournalPoisonedError as error:
                 if must_be_durable:
                     raise
-                durable = False
-                self.alert("critical", "Journal cannot be written", str(error), candidate)
+                failure = error
             new = candidate
         finally:
-            transaction.settle(new, cause=cause, durable=durable)
+            transaction.settle(new, cause=cause, durable=failure is None)
+        if failure is not None:
+            self.alert("critical", "Journal cannot be written", str(failure), new)
         return new
 
     def _drop_if_finished(self, transaction: Transaction, record: Record) -> None:
@@ -213,13 +219,41 @@ class Ledger:
     # -- watermark and canary ---------------------------------------------------------------------------------
 
     def note_order_id(self, order_id: str) -> None:
-        """An own order with this venue id exists: later orders are newer, and listings must show it."""
-        self.journal.note_watermark(order_id)
+        """An own order with this venue id was read: later orders are newer, and listings must show it."""
+        self.note_watermark(order_id)
         now = self._clock.monotonic()
         with self._lock:
             if not self._acks or int(order_id) > int(self._acks[-1][1]):
                 self._acks.append((now, order_id))
                 del self._acks[:-1000]
+
+    def note_watermark(self, order_id: str) -> None:
+        """Keep the newest own venue order id; an old one only lengthens listings, so a failure is only logged."""
+        try:
+            self.journal.note_watermark(order_id)
+        except (JournalError, ClosedError) as error:
+            _log.warning("watermark %s was not kept: %s", order_id, error)
+
+    def note_send(self, order: Order) -> None:
+        """An order is about to be sent: an equal one within the venue's duplicate window is refused because of it."""
+        now = self._clock.monotonic()
+        with self._lock:
+            self._sends.append((now, order))
+            while self._sends and self._sends[0][0] < now - DUPLICATE_WINDOW:
+                self._sends.popleft()
+
+    def explains_duplicate(self, order: Order) -> bool:
+        """Whether we sent an equal order, of another transaction, so recently that the venue takes this for it."""
+        since = self._clock.monotonic() - DUPLICATE_WINDOW
+        blank = dataclasses.replace(order, client_order_id="")
+        with self._lock:
+            sends = list(self._sends)
+        return any(
+            at >= since
+            and sent.client_order_id != order.client_order_id
+            and dataclasses.replace(sent, client_order_id="", price=blank.price) == blank
+            for at, sent in sends
+        )
 
     def canary(self, before: float) -> str | None:
         """The newest own venue order id that was known at this monotonic second, if any."""

@@ -26,7 +26,7 @@ class RecoveryReport:
         found: How many rows were not finished.
         not_sent: Ids of those that never left.
         undecided: Ids of those that the resolver is looking for.
-        resting: Ids of decided orders that rest in the book and are followed.
+        resting: Ids of decided orders that rest in the book, or are presumed absent, and are still looked at.
         gated: Symbols whose new orders wait.
     """
 
@@ -96,7 +96,7 @@ def recover(*, ledger: Ledger, resolver: Resolver, gate: Gate, clock: Clock) -> 
         if record.state is State.SUBMITTING:
             ledger.move(transaction, record, "T9", State.RESOLVING, cause="found submitting at start")
         undecided.append(record.txn_id)
-        if record.kind == "ORDER":
+        if record.kind == "ORDER" and not record.needs_human:  # else it would wait for a person at every start
             gate.shut(record.txn_id, record.order.symbol)
         resolver.add(transaction)
     report = RecoveryReport(

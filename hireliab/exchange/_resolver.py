@@ -16,7 +16,7 @@ from functools import partial
 
 from hireliab.core._threads import Stop, join_all, run_forever, start_thread
 from hireliab.core.clock import Clock
-from hireliab.errors import OrderNotFoundError
+from hireliab.errors import NotSentError, OrderNotFoundError
 from hireliab.exchange import evidence
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._pipeline_settings import PipelineConfig
@@ -45,8 +45,6 @@ AFTERWATCH_AGES = (60.0, 300.0, 900.0, 3600.0)
 CANCEL_AGAIN_AFTER = 3.0
 """Seconds after which a cancel is sent again when the order is still open; cancelling by id is idempotent."""
 _IDLE = 3600.0
-_MARGIN = 600.0
-"""Seconds by which the fills' listing starts before a send: our clock and the venue's differ."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -57,18 +55,22 @@ class Case:
     proof: evidence.AbsenceProof
     added: float
     refused: bool = False
+    unknown_id: bool = False
     looks: int = 0
     next_look: float = 0.0
     next_cancel: float = 0.0
     listings: int = 0
     shouted: bool = False
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether listings must find it: no venue id is known, or the venue does not know the one that it gave."""
+        record = self.transaction.record
+        return record.kind == "ORDER" and (record.order_id is None or self.unknown_id)
+
 
 class Resolver:
-    """
-    Args:
-        on_settled: Called with a transaction's id when nothing more can be found out without a person.
-    """
+    """The one owner of every transaction that no runner has."""
 
     def __init__(
         self, *, ledger: Ledger, adapter: ExchangeAdapter, config: PipelineConfig, clock: Clock, stop: Stop
@@ -85,8 +87,8 @@ class Resolver:
         self._blind_since: float | None = None
         self._told_blind = False
         self._thread: threading.Thread | None = None
-        self._undecidable: set[str] = set()
         self._told_no_ids = False
+        self._kept_capability: bool | None = None
         self._watches: dict[str, tuple[float, int]] = {}  # txn id -> next look, looks done
 
     def start(self) -> None:
@@ -135,23 +137,25 @@ class Resolver:
             if case.transaction.state.is_terminal:
                 self._close(case)
             elif case.next_look <= self._clock.monotonic():
-                self._guarded(case, partial(self._look, case))
+                self._guarded(case.transaction, partial(self._look, case))
         if not self._stop.is_set and self._listing_due() <= 0:
             self._list()
         self._watch_blindness()
+        self._keep_capability()
         return self._pause()
 
-    def _guarded(self, case: Case, work: Callable[[], None]) -> None:
-        """One case's trouble must not keep the others waiting."""
+    def _guarded(self, transaction: Transaction, work: Callable[[], None]) -> None:
+        """One transaction's trouble must not keep the others waiting."""
         try:
             work()
         except Exception:
-            _log.exception("transaction %s: the resolver failed; looking again later", case.transaction.id)
-            case.next_look = self._clock.monotonic() + LOOKUP_DELAYS[-1]
+            _log.exception("transaction %s: the resolver failed; looking again later", transaction.id)
+            case = self._cases.get(transaction.id)
+            if case is not None:
+                case.next_look = self._clock.monotonic() + LOOKUP_DELAYS[-1]
 
     def _close(self, case: Case) -> None:
         self._cases.pop(case.transaction.id, None)
-        self._undecidable.discard(case.transaction.id)
 
     def _pause(self) -> float:
         now = self._clock.monotonic()
@@ -174,7 +178,7 @@ class Resolver:
     def _listing_due(self) -> float:
         """Seconds until the next listing is due; 0 or less when it is."""
         now = self._clock.monotonic()
-        paces = [self._pace(now - c.added) for c in self._cases.values() if c.transaction.record.order_id is None]
+        paces = [self._pace(now - c.added) for c in self._cases.values() if c.is_lost]
         live = self._ledger.live()
         if any(t.record.is_open_at_venue for t in live):
             paces.append(self._config.watch_interval)
@@ -214,7 +218,7 @@ class Resolver:
         delay = LOOKUP_DELAYS[min(case.looks + 1, len(LOOKUP_DELAYS) - 1)]
         age = self._clock.monotonic() - case.added
         case.looks += 1
-        if record.order_id is not None:
+        if record.order_id is not None and not (self._is_second_look(case) and record.kind == "ORDER"):
             read = self._adapter.find_by_id(record.order_id)
         else:
             read = self._adapter.find_by_client_id(record.order.client_order_id)
@@ -223,11 +227,14 @@ class Resolver:
         delay = max(delay if age < 60.0 else self._pace(age), len(self._cases) * LOOKUP_SPACING)
         case.next_look = self._clock.monotonic() + delay
         self._saw(worked=not isinstance(read, Unavailable))
-        if isinstance(read, Found) and record.kind == "ORDER" and not evidence.has_fields_of(record.order, read.order):
-            self._shout(case, record, (read.order,), "a venue order that is not ours carries its id")
-        elif isinstance(read, Found):
+        if isinstance(read, Found):
             self.found(case.transaction, read.order)
-            if record.kind == "CANCEL":
+            if evidence.speaks_of(record, read.order) and record.kind == "ORDER":
+                if evidence.has_fields_of(record.order, read.order):
+                    case.unknown_id = False
+                else:
+                    self._shout(case, record, (read.order,), "a venue order that is different carries its id")
+            if record.kind == "CANCEL" and read.order.order_id == record.order_id:
                 self._cancel_again(case, read.order)
         elif isinstance(read, Absent) and record.order_id is not None and record.kind == "ORDER":
             self._lost_by_id(case, record)
@@ -238,11 +245,15 @@ class Resolver:
         """The venue gave an id and does not know it: after the visibility window that is a riddle for listings."""
         if self._clock.monotonic() - case.added <= self._config.visibility_window:
             return
-        cause = f"order {record.order_id} not found by its id"
+        case.unknown_id = True
         if record.state is State.ACKED:
-            self._ledger.move(case.transaction, record, "T13", State.RESOLVING, cause=cause, order_id=None)
-        else:
-            self._ledger.note(case.transaction, record, cause=cause, order_id=None)
+            cause = f"order {record.order_id} not found by its id"
+            self._ledger.move(case.transaction, record, "T13", State.RESOLVING, cause=cause)
+
+    @staticmethod
+    def _is_second_look(case: Case) -> bool:
+        """Every second look goes by the client order id where the venue does not know its own."""
+        return case.unknown_id and case.looks % 2 == 0
 
     def _cancel_again(self, case: Case, order: OrderState) -> None:
         now = self._clock.monotonic()
@@ -251,17 +262,31 @@ class Resolver:
         case.next_cancel = now + CANCEL_AGAIN_AFTER
         try:
             prepared = self._adapter.prepare_cancel(order.order_id)
-            self.found(case.transaction, prepared.submit(lambda: None))
+            self.found(case.transaction, prepared.submit(self._check_open))
         except OrderNotFoundError:
             pass  # the next look by id tells
         except Exception as error:
             self._ledger.note(case.transaction, case.transaction.record, cause=f"cancel again: {error}")
+
+    def _check_open(self) -> None:
+        """Run just before the first byte of a repeated cancel."""
+        if self._stop.is_set or self._ledger.journal.poisoned:
+            raise NotSentError(f"pipeline {self._config.name}: stopped, or its journal failed; nothing was sent")
 
     def found(self, transaction: Transaction, order: OrderState) -> None:
         """Draw the conclusion from a read of a transaction's own order; safe from any thread."""
         record = transaction.record
         if record.state.is_terminal:
             return
+        if evidence.is_anothers(record, order) and record.state is State.ACKED:
+            cause = f"order {order.order_id} carries another client order id than ours"
+            self._ledger.move(transaction, record, "T13", State.RESOLVING, cause=cause, order_id=None)
+            return
+        different = record.kind == "ORDER" and not evidence.has_fields_of(record.order, order)
+        if different or not evidence.speaks_of(record, order) or order.filled < record.filled:
+            return
+        self._ledger.note_order_id(order.order_id)
+        self._ledger.settled(record.txn_id)  # it is known what there is, so new orders need not wait for it
         facts = seen(order)
         if record.kind == "CANCEL":
             step = evidence.settle_cancel(record, order)
@@ -274,7 +299,18 @@ class Resolver:
             step = evidence.settle(record, order)
         cause = f"venue shows {order.raw_status or order.status.value}, filled {facts['filled']}"
         if step is not None:
-            self._ledger.move(transaction, record, step.row, step.to, cause=cause, proof=step.proof, reason="", **facts)
+            self._ledger.move(
+                transaction,
+                record,
+                step.row,
+                step.to,
+                cause=cause,
+                proof=step.proof,
+                reason="",
+                candidates=(),
+                needs_human=False,
+                **facts,
+            )
         elif record.kind == "ORDER" and record.state is State.RESOLVING:
             self._ledger.move(transaction, record, "T10", State.ACKED, cause=cause, **facts)
         elif record.kind == "ORDER" and record.state is State.UNKNOWN and record.order_id is None:
@@ -289,7 +325,7 @@ class Resolver:
         lost = [
             c
             for c in self._cases.values()
-            if c.transaction.record.order_id is None and not c.transaction.state.is_terminal and c.added <= started
+            if c.is_lost and not c.transaction.state.is_terminal and c.added <= started
         ]
         resting = [t for t in self._ledger.live() if t.record.is_open_at_venue]
         watched = [t for t in self._ledger.live() if t.record.watch_until and self._watch_due(t) <= started]
@@ -306,22 +342,35 @@ class Resolver:
         for transaction in resting:
             shown = by_id.get(transaction.record.order_id or "")
             if shown is not None:
-                self._follow(transaction, shown)
+                self._guarded(transaction, partial(self._follow, transaction, shown))
         for transaction in watched:
-            self._afterwatch(transaction, orders)
+            self._guarded(transaction, partial(self._afterwatch, transaction, orders))
+        if orders.orders:
+            self._ledger.note_watermark(max(by_id, key=int))
+        for case in lost:
+            ours = [o for o in orders.orders if o.client_order_id == case.transaction.client_order_id]
+            if len(ours) == 1:
+                self._guarded(case.transaction, partial(self.found, case.transaction, ours[0]))
+        # Fills are asked for only where the orders did not tell: their pages are many when the bot is busy.
+        lost = [case for case in lost if case.is_lost and not case.transaction.state.is_terminal]
         if not lost:
             return
-        since = min(c.transaction.record.baseline_time for c in lost) - _MARGIN
+        since = min(c.transaction.record.baseline_time for c in lost) - evidence.CLOCK_MARGIN
         fills = self._adapter.list_fills_since(since)
         listed = fills if isinstance(fills, FillListing) else None
         for case in lost:
-            self._guarded(case, partial(self._weigh, case, orders, listed))
-        if orders.orders:
-            self._ledger.journal.note_watermark(max(by_id, key=int))
+            self._guarded(case.transaction, partial(self._weigh, case, orders, listed))
+
+    def _keep_capability(self) -> None:
+        """What the adapter has learnt of closed orders' client ids must survive a restart."""
+        shown = self._adapter.capabilities.listing_shows_client_id
+        if shown is not None and shown is not self._kept_capability:
+            self._kept_capability = shown
+            self._ledger.journal.note_fact("listing_shows_client_id", "yes" if shown else "no")
 
     def _weigh(self, case: Case, orders: OrderListing, fills: FillListing | None) -> None:
         transaction, record = case.transaction, case.transaction.record
-        if record.state.is_terminal or record.order_id is not None:
+        if record.state.is_terminal or not case.is_lost:
             return
         finding = evidence.search(
             record,
@@ -340,6 +389,11 @@ class Resolver:
             case.listings += orders.started >= case.proof.fence
             if case.listings >= evidence.NEGATIVES:
                 self._shout(case, record, finding.candidates, "venue orders without a client order id look like it")
+        elif finding.nameless:
+            case.proof.candidate()
+            case.listings += orders.started >= case.proof.fence
+            if case.listings >= evidence.NEGATIVES:
+                self._shout(case, record, (), "fills that do not name their order could be its")
         elif fills is not None and not finding.leads:
             canary = self._ledger.canary(orders.started - self._config.visibility_window)
             shown = (
@@ -359,17 +413,18 @@ class Resolver:
             read = self._adapter.find_by_id(order_id)
             if not isinstance(read, Found):
                 open_leads.append(order_id)
-            elif evidence.is_ours(record, read.order):
+            elif read.order.client_order_id == record.order.client_order_id:
                 ours.append(read.order)
             elif read.order.client_order_id is None and evidence.has_fields_of(record.order, read.order):
                 candidates.append(read.order)
-        return evidence.Finding(tuple(ours), tuple(candidates), (*open_leads, *finding.leads[5:]))
+        return evidence.Finding(tuple(ours), tuple(candidates), (*open_leads, *finding.leads[5:]), finding.nameless)
 
     def _absent(self, case: Case, record: Record) -> None:
         row = "T14" if record.state is State.RESOLVING else "T17"
-        if case.refused:
+        acknowledged = record.order_id is not None  # then neither a refusal nor a fence explains its absence
+        if case.refused and not acknowledged:
             proof, watch = Proof.REJECTED, None
-        elif self._adapter.capabilities.late_arrival_is_proof:
+        elif self._adapter.capabilities.late_arrival_is_proof and not acknowledged:
             proof, watch = Proof.FENCED, None
         else:
             proof = Proof.ABSENT
@@ -382,6 +437,7 @@ class Resolver:
             cause=f"{evidence.NEGATIVES} complete listings after the fence do not show it",
             proof=proof,
             watch_until=watch,
+            needs_human=False,
         )
 
     def _afterwatch(self, transaction: Transaction, orders: OrderListing) -> None:
@@ -390,7 +446,23 @@ class Resolver:
         looks = self._watches[transaction.id][1] + 1
         age = AFTERWATCH_AGES[looks] - AFTERWATCH_AGES[looks - 1] if looks < len(AFTERWATCH_AGES) else _IDLE
         self._watches[transaction.id] = (self._clock.monotonic() + age, looks)
-        finding = evidence.search(record, orders.orders, (), is_bound=lambda _: True)
+        finding = evidence.search(
+            record,
+            orders.orders,
+            (),
+            is_bound=lambda order_id: self._ledger.is_bound(order_id, to_other_than=record.txn_id),
+        )
+        found = tuple(order.order_id for order in finding.candidates)
+        if found and not finding.ours and found != record.candidates:
+            self._ledger.note(transaction, record, cause="likenesses appeared", candidates=found, needs_human=True)
+            self._ledger.alert(
+                "critical",
+                f"{record.order.type} {record.order.side} {record.order.symbol}: needs a person",
+                f"transaction {record.txn_id} was presumed absent, and venue orders without a client order id that"
+                f" look like it appeared: {', '.join(found)}; look at the exchange's order history",
+                record,
+            )
+            return
         if finding.ours:
             self._watches.pop(transaction.id)
             cause = f"venue order {finding.ours[0].order_id} appeared after it was presumed absent"
@@ -407,7 +479,6 @@ class Resolver:
     def _shout(self, case: Case, record: Record, orders: tuple[OrderState, ...], why: str) -> None:
         """Only a person can decide this one: say so once, keep the candidates, go on looking."""
         candidates = tuple(sorted(order.order_id for order in orders))
-        self._undecidable.add(record.txn_id)
         if record.candidates != candidates or not record.needs_human:
             self._ledger.note(
                 case.transaction, record, cause=why, candidates=candidates, needs_human=True, reason=why

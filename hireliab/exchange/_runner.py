@@ -24,6 +24,7 @@ from hireliab.errors import (
     HireliabError,
     InvalidOrderError,
     JournalError,
+    MalformedResponseError,
     NotSentError,
     OrderNotFoundError,
     OutcomeUnknownError,
@@ -105,11 +106,15 @@ class Runner:
         finally:
             transaction.answer()
 
-    def refuse(self, transaction: Transaction, error: HireliabError) -> None:
-        """Give the verdict of a transaction that could not even start; nothing when it did start."""
-        if transaction.take():
+    def refuse(self, transaction: Transaction, error: HireliabError) -> bool:
+        """Give the verdict of a transaction that could not even start; False when it did start."""
+        if not transaction.take():
+            return False
+        try:
             self._not_sent(transaction, error)
+        finally:
             transaction.answer()
+        return True
 
     def _rescue(self, transaction: Transaction, error: BaseException) -> None:
         """Whatever went wrong here, a record that may have been sent must reach the resolver."""
@@ -192,6 +197,7 @@ class Runner:
         """Send once and draw the conclusion."""
         record = transaction.record
         transaction.mark_sent(self._clock.monotonic())
+        self._ledger.note_send(record.order)
         try:
             state = prepared.submit(self._check_open)
         except NotSentError as error:
@@ -206,8 +212,9 @@ class Runner:
             self._fail(transaction, "T7", Proof.REJECTED, error)
             return _Sent.DECIDED
         except DuplicateOrderError as error:
-            # A proxy may have delivered ours twice, and this may be the answer to the second.
-            self._ambiguous(transaction, error, refused=True)
+            # A proxy may have delivered ours twice, and this may be the answer to the second. Only an equal order
+            # of another transaction explains it otherwise; then nothing of ours can arrive late.
+            self._ambiguous(transaction, error, refused=self._ledger.explains_duplicate(record.order))
         except RefusedError as error:
             self._fail(transaction, "T7", Proof.REJECTED, error)
             if isinstance(error, AuthenticationError):
@@ -218,8 +225,8 @@ class Runner:
                 _log.exception("transaction %s: unexpected error while sending", transaction.id)
             self._ambiguous(transaction, error)
         else:
-            self._acknowledge(transaction, state)
-            self._verify(transaction)
+            if self._acknowledge(transaction, state):
+                self._verify(transaction)
         return _Sent.DECIDED if transaction.state.is_terminal else _Sent.UNDECIDED
 
     def _ambiguous(self, transaction: Transaction, error: BaseException, *, refused: bool = False) -> None:
@@ -236,19 +243,29 @@ class Runner:
         )
         self._resolver.add(transaction, refused=refused)
 
-    def _acknowledge(self, transaction: Transaction, state: OrderState) -> None:
-        hidden = self._adapter.capabilities.listing_shows_client_id is False
+    def _acknowledge(self, transaction: Transaction, state: OrderState) -> bool:
+        """Record the answer; False when it cannot be the answer to this order, and the resolver has it."""
+        record = transaction.record
+        if (
+            state.client_order_id not in (None, record.order.client_order_id)
+            or not evidence.has_fields_of(record.order, state)
+            or not evidence.is_newer(state.order_id, record.baseline)
+        ):
+            error = MalformedResponseError(f"order {state.order_id}: the answer is another order's; look it up")
+            self._ambiguous(transaction, error)
+            return False
+        hidden = self._adapter.capabilities.listing_shows_client_id is not True
         self._ledger.move(
             transaction,
             transaction.record,
             "T8",
             State.ACKED,
             cause=f"acknowledged as {state.order_id}",
-            # Where listings hide the client order id, this id is the only way back to the order.
+            # Where listings hide the client order id, or may do, this id is the only way back to the order.
             barrier=hidden,
             **seen(state),
         )
-        self._ledger.note_order_id(state.order_id)
+        return True
 
     def _verify(self, transaction: Transaction) -> None:
         """Read the order until it is decided or the time is over."""
@@ -261,16 +278,12 @@ class Runner:
             read = self._adapter.find_by_id(record.order_id)
             now = self._clock.monotonic()
             if isinstance(read, Found):
-                if not evidence.has_fields_of(record.order, read.order):
-                    cause = f"order {record.order_id} is not the order that was sent"
-                    self._ledger.move(transaction, record, "T13", State.RESOLVING, cause=cause, order_id=None)
-                    break
                 self._resolver.found(transaction, read.order)
-                if transaction.record.state.is_terminal:
+                if transaction.record.state not in (State.ACKED, State.WORKING):
                     break
             elif isinstance(read, Absent) and now - since > self._config.visibility_window:
                 cause = f"order {record.order_id} not found by its id"
-                self._ledger.move(transaction, record, "T13", State.RESOLVING, cause=cause, order_id=None)
+                self._ledger.move(transaction, record, "T13", State.RESOLVING, cause=cause)
                 break
             delay = VERIFY_DELAYS[min(looks, len(VERIFY_DELAYS) - 1)]
             looks += 1
@@ -289,8 +302,9 @@ class Runner:
         while not transaction.state.is_terminal and transaction.state is not State.UNKNOWN:
             record = transaction.record
             why = "pipeline stopped" if self._stop.is_set else f"not decided in {self._config.verification_timeout:g} s"
-            # None: the resolver moved it between our look and this claim. Look again.
-            self._ledger.move(transaction, record, "T15", State.UNKNOWN, cause=why, reason=record.reason or why)
+            moved = self._ledger.move(transaction, record, "T15", State.UNKNOWN, cause=why, reason=record.reason or why)
+            if moved is None:  # the resolver moves it, perhaps while its verdict waits for the disk
+                transaction.wait_settled()
 
     # -- a cancel ---------------------------------------------------------------------------------------------
 

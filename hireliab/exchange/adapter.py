@@ -295,6 +295,9 @@ class ExchangeAdapter(Protocol):
                 full, because nobody knows what the dead process read.
         """
 
+    def note_listing_shows_client_id(self, shown: bool) -> None:
+        """Tell the adapter after a restart what was learnt before it; see Capabilities."""
+
     def server_time(self) -> float:
         """The venue's clock as far as known: our wall clock plus the skew of its last answer. Unix seconds."""
 

@@ -24,6 +24,8 @@ from hireliab.core import money
 from hireliab.exchange.adapter import Fill, Order, OrderState, OrderStatus
 from hireliab.exchange.transaction import Proof, Record, State
 
+CLOCK_MARGIN = 60.0
+"""Seconds by which our idea of the venue's clock may be off."""
 NEGATIVES = 3
 """How many complete, empty listings absence takes (A2)."""
 
@@ -46,6 +48,8 @@ def settle(record: Record, order: OrderState) -> Step | None:
         order: What the venue shows.
     """
     status, filled = order.status, order.filled
+    if filled < record.filled:
+        return None  # a replica that is behind what was seen already
     if status.is_closed:
         if filled >= record.order.amount:
             return Step("T11", State.COMPLETED, Proof.FILLED)
@@ -63,7 +67,7 @@ def settle(record: Record, order: OrderState) -> Step | None:
 
 def settle_cancel(record: Record, order: OrderState) -> Step | None:
     """The same for a cancel; None while the order is not closed."""
-    if not order.status.is_closed:
+    if not order.status.is_closed or order.filled < record.filled:
         return None
     if order.filled >= record.order.amount:
         return Step("T20", State.COMPLETED, Proof.FILLED)
@@ -74,9 +78,22 @@ def settle_cancel(record: Record, order: OrderState) -> Step | None:
     return Step("T19", State.ROLLED_BACK, Proof.CANCELLED)
 
 
-def is_ours(record: Record, order: OrderState) -> bool:
-    """Whether the venue shows our client order id on an order with our fields."""
-    return order.client_order_id == record.order.client_order_id and has_fields_of(record.order, order)
+def speaks_of(record: Record, order: OrderState) -> bool:
+    """
+    Whether an answer is about this transaction's order at all.
+
+    A client order id decides where one is shown, whatever the venue's id is; else the venue's id must be the one
+    that was asked for. Answers do get swapped.
+    """
+    if order.client_order_id is not None:
+        return order.client_order_id == record.order.client_order_id
+    return record.order_id is not None and order.order_id == record.order_id
+
+
+def is_anothers(record: Record, order: OrderState) -> bool:
+    """Whether the order under the id that we were given shows another client order id: the id was not ours."""
+    shown = order.client_order_id
+    return order.order_id == record.order_id and shown is not None and shown != record.order.client_order_id
 
 
 def has_fields_of(wanted: Order, order: OrderState) -> bool:
@@ -110,11 +127,13 @@ class Finding:
         ours: Orders with our client order id; more than one is a duplicate that must be shouted about.
         candidates: Orders that could be ours but show no client order id.
         leads: Ids of orders that fills speak of and the listing does not show yet: worth a look by id.
+        nameless: Whether a fill that could be ours does not say of which order it is.
     """
 
     ours: tuple[OrderState, ...]
     candidates: tuple[OrderState, ...]
     leads: tuple[str, ...]
+    nameless: bool = False
 
 
 def search(
@@ -137,19 +156,23 @@ def search(
         if order.client_order_id is not None:
             if order.client_order_id == record.order.client_order_id:
                 ours.append(order)
+        elif speaks_of(record, order):
+            ours.append(order)
         elif has_fields_of(record.order, order) and not is_bound(order.order_id):
             candidates.append(order)
-    leads = {
-        fill.order_id
-        for fill in fills
-        if fill.order_id is not None
-        and fill.order_id not in shown
-        and fill.symbol == record.order.symbol
-        and fill.side == record.order.side
-        and is_newer(fill.order_id, record.baseline)
-        and not is_bound(fill.order_id)
-    }
-    return Finding(tuple(ours), tuple(candidates), tuple(sorted(leads)))
+    leads, nameless = set(), False
+    for fill in fills:
+        if fill.symbol != record.order.symbol or fill.side != record.order.side:
+            continue
+        if fill.order_id is None:
+            nameless |= fill.time >= record.baseline_time - CLOCK_MARGIN and fill.amount <= record.order.amount
+        elif (
+            fill.order_id not in shown
+            and is_newer(fill.order_id, record.baseline)
+            and not is_bound(fill.order_id)
+        ):
+            leads.add(fill.order_id)
+    return Finding(tuple(ours), tuple(candidates), tuple(sorted(leads)), nameless)
 
 
 class AbsenceProof:

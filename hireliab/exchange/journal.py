@@ -55,6 +55,12 @@ class Journal(Protocol):
     def watermark(self) -> str:
         """The newest own venue order id known, "0" for none."""
 
+    def note_fact(self, name: str, value: str) -> None:
+        """Keep something that was learnt about the venue; not a barrier."""
+
+    def fact(self, name: str) -> str | None:
+        """What was learnt, or None."""
+
     def unfinished(self) -> list[Record]:
         """Not decided, or decided and still open or watched: what a restart goes on with. Oldest first."""
 

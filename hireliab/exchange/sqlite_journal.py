@@ -12,7 +12,9 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ _SCHEMA = (
     CREATE UNIQUE INDEX txn_key ON txn (idempotency_key) WHERE idempotency_key IS NOT NULL;
     CREATE UNIQUE INDEX txn_order ON txn (order_id) WHERE order_id IS NOT NULL AND kind = 'ORDER';
     CREATE INDEX txn_unfinished ON txn (state, order_status) WHERE state NOT IN ('COMPLETED', 'FAILED', 'ROLLED_BACK')
-        OR order_status IN ('Active', 'Inactive') OR watch_until IS NOT NULL;
+        OR (state = 'COMPLETED' AND order_status IN ('Active', 'Inactive')) OR watch_until IS NOT NULL;
     CREATE TABLE txn_log (
         seq INTEGER PRIMARY KEY, txn_id TEXT NOT NULL, version INTEGER NOT NULL, wall REAL NOT NULL,
         state TEXT NOT NULL, attempt INTEGER NOT NULL, cause TEXT NOT NULL);
@@ -62,16 +64,22 @@ _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM txn"  # noqa: S608
 _INSERT = f"INSERT INTO txn ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _FIXED = 1  # txn_id
 _UPDATE = (
-    f"UPDATE txn SET {', '.join(f'{name}=?' for name in _COLUMNS[_FIXED:])} WHERE txn_id=? AND version=?"  # noqa: S608
+    # Not "version=? - 1": a version before it that was no barrier may have been lost, and nothing rests on it.
+    f"UPDATE txn SET {', '.join(f'{name}=?' for name in _COLUMNS[_FIXED:])} WHERE txn_id=? AND version<?"  # noqa: S608
 )
 _UNFINISHED = (
     f"{_SELECT} WHERE state NOT IN ('COMPLETED', 'FAILED', 'ROLLED_BACK')"
-    " OR order_status IN ('Active', 'Inactive') OR watch_until IS NOT NULL ORDER BY txn_id"
+    " OR (state = 'COMPLETED' AND order_status IN ('Active', 'Inactive')) OR watch_until IS NOT NULL ORDER BY txn_id"
 )
 
 
 def _plain(number: Decimal | None) -> str | None:
     return None if number is None else money.text(number)
+
+
+def _storable(words: str) -> str:
+    """A text of others, cut, and without the lone surrogates that UTF-8 cannot hold."""
+    return words[:4000].encode("utf-8", "replace").decode("utf-8")
 
 
 def _to_row(record: Record) -> tuple[Any, ...]:
@@ -93,7 +101,7 @@ def _to_row(record: Record) -> tuple[Any, ...]:
         record.on_partial,
         record.state.value,
         record.proof.value,
-        record.reason[:4000],
+        _storable(record.reason),
         record.version,
         record.attempt,
         record.sent_wall,
@@ -240,11 +248,11 @@ class SQLiteJournal:
     def write(self, record: Record, *, cause: str, barrier: bool) -> None:
         """See `Journal.write`."""
         row = _to_row(record)
-        log = (record.txn_id, record.version, record.updated, record.state.value, record.attempt, cause[:4000])
+        log = (record.txn_id, record.version, record.updated, record.state.value, record.attempt, _storable(cause))
 
         def operation(db: sqlite3.Connection) -> None:
             try:
-                if db.execute(_UPDATE, (*row[_FIXED:], record.txn_id, record.version - 1)).rowcount == 0:
+                if db.execute(_UPDATE, (*row[_FIXED:], record.txn_id, record.version)).rowcount == 0:
                     db.execute(_INSERT, row)
             except sqlite3.IntegrityError as error:
                 raise _refusal(error, record) from error
@@ -253,6 +261,8 @@ class SQLiteJournal:
         future = self._db.submit(operation)
         if barrier:
             future.result()
+        else:
+            future.add_done_callback(partial(_log_failure, record))
 
     def write_fills(self, txn_id: str, fills: Sequence[Fill]) -> None:
         """See `Journal.write_fills`."""
@@ -289,6 +299,16 @@ class SQLiteJournal:
         """The newest own venue order id known, "0" for none."""
         with self._lock:
             return self._watermark
+
+    def note_fact(self, name: str, value: str) -> None:
+        """See `Journal.note_fact`."""
+        row = (f"fact {name}", value)
+        self._db.submit(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row) and None)
+
+    def fact(self, name: str) -> str | None:
+        """See `Journal.fact`."""
+        rows = self._query("SELECT value FROM meta WHERE key=?", (f"fact {name}",))
+        return rows[0][0] if rows else None
 
     def _query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._db.reader() as connection:
@@ -353,8 +373,17 @@ class SQLiteJournal:
         if file is None:
             return
         self._file = None
-        file.close()
-        lock.release()
+        if file.close():
+            lock.release()
+        else:
+            _log.error("journal %s: its writer does not end; the lock is kept until this process ends", self.folder)
+
+
+def _log_failure(record: Record, future: Future[None]) -> None:
+    """Nobody waits for a write that is no barrier, so its failure is told here."""
+    error = future.exception()
+    if error is not None:
+        _log.error("transaction %s: version %d was not written: %s", record.txn_id, record.version, error)
 
 
 def _refusal(error: sqlite3.IntegrityError, record: Record) -> Exception:

@@ -146,7 +146,8 @@ def seen(order: OrderState) -> dict[str, Any]:
     """The record's fields that a read of the order fills."""
     return {
         "order_id": order.order_id,
-        "order_status": order.raw_status or order.status.value,
+        # The venue's own word only where it has no meaning here: what follows a resting order looks at this.
+        "order_status": order.raw_status if order.status is OrderStatus.OTHER else order.status.value,
         "filled": order.filled,
         "average_price": order.average_price,
         "fee": order.fee,
@@ -163,11 +164,11 @@ class TransactionResult:
         filled: Executed so far, base currency, as of the verdict's read.
         remaining: The rest of the amount.
         fee: As the venue charges it (Nobitex: a buy in base, a sell in quote).
-        fills: Those that were listed so far; `filled` does not wait for them.
+        fills: Those in the journal, where `pipeline.fills(id)` puts them; `filled` and `fee` do not need them.
         proof: What the verdict rests on.
         timeline: (Unix seconds, state, cause) of every step of this process.
         durable: False when the journal failed to keep the verdict; a restart finds it again.
-        error: The error behind the verdict, or None.
+        error: The last error on the way, also where it ended well, or None.
     """
 
     transaction_id: str
@@ -255,7 +256,7 @@ class Transaction:
         restored: Whether it was read from the journal, so that an earlier process executed it.
     """
 
-    def __init__(self, record: Record, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, record: Record, *, fills: tuple[Fill, ...] = (), clock: Clock = SYSTEM_CLOCK) -> None:
         self.id = record.txn_id
         self.restored = record.state is not State.NEW
         self._clock = clock
@@ -263,13 +264,14 @@ class Transaction:
         self._changed = threading.Condition()
         self._record = record
         self._moving = False
-        self._begun = self._taken = self.restored
+        self._owner: object | None = None
+        self._taken = self.restored
         self._answered = False
         self._durable = True
         self._error: Exception | None = None
         self._sent_at: float | None = None
         self._timeline: list[tuple[float, str, str]] = []
-        self._fills: dict[str, Fill] = {}
+        self._fills = fills
 
     def __repr__(self) -> str:
         record = self._record
@@ -320,7 +322,7 @@ class Transaction:
                 attempts=record.attempt,
                 kind=record.kind,
                 on_partial=record.on_partial,
-                fills=tuple(self._fills.values()),
+                fills=self._fills,
                 candidates=record.candidates,
                 timeline=tuple(self._timeline),
                 durable=self._durable,
@@ -329,12 +331,17 @@ class Transaction:
 
     # -- for the pipeline -------------------------------------------------------------------------------------
 
-    def begin(self) -> bool:
-        """Whether the caller is the first to execute it; the others join."""
+    def begin(self, caller: object) -> bool:
+        """Whether this caller is the first to execute it; the others join."""
         with self._changed:
-            first = not self._begun
-            self._begun = True
-            return first
+            if self._owner is None and not self.restored:
+                self._owner = caller
+            return self._owner is caller
+
+    def is_owned_by(self, caller: object) -> bool:
+        """Whether this caller was the first, also when Ctrl-C struck before `begin` could tell."""
+        with self._changed:
+            return self._owner is caller
 
     def take(self) -> bool:
         """Whether the caller is the one to run or refuse it."""
@@ -383,12 +390,10 @@ class Transaction:
         """Monotonic seconds of the last send of this process, or None."""
         return self._sent_at
 
-    def note_fill(self, fill: Fill) -> bool:
-        """Keep a fill once; whether it was new."""
+    def note_fills(self, fills: tuple[Fill, ...]) -> None:
+        """Keep the fills that were listed."""
         with self._changed:
-            new = fill.trade_id not in self._fills
-            self._fills[fill.trade_id] = fill
-            return new
+            self._fills = fills
 
     def wait_answered(self, timeout: float | None) -> bool:
         """Wait for the first answer: decided, or unknown after the verification timeout."""
@@ -401,6 +406,11 @@ class Transaction:
         """Wait until the predicate holds for the settled record; `nudge()` makes it look again."""
         with self._changed:
             return self._clock.wait_for(self._changed, lambda: predicate(self._record), timeout)
+
+    def wait_settled(self) -> None:
+        """Wait until nobody is writing a version."""
+        with self._changed:
+            self._clock.wait_for(self._changed, lambda: not self._moving, None)
 
     def nudge(self) -> None:
         """Make every waiter look again: something outside the record changed."""

@@ -33,20 +33,21 @@ from hireliab.errors import (
     NotSentError,
 )
 from hireliab.exchange._cancel import cancel_of, close_parent
+from hireliab.exchange._fills import list_fills
 from hireliab.exchange._handle import Handle
+from hireliab.exchange._idempotency import IdempotencyKeys
 from hireliab.exchange._intent import make_record, with_symbol
 from hireliab.exchange._ledger import AlertSink, EventBus, Ledger, prefix_of
 from hireliab.exchange._pipeline_settings import PipelineConfig, default_folder
 from hireliab.exchange._recovery import Gate, RecoveryReport, recover
 from hireliab.exchange._resolver import Resolver
 from hireliab.exchange._runner import Runner
-from hireliab.exchange.adapter import ExchangeAdapter, Unavailable
+from hireliab.exchange.adapter import ExchangeAdapter, Fill, Unavailable
 from hireliab.exchange.journal import Journal
 from hireliab.exchange.sqlite_journal import SQLiteJournal
 from hireliab.exchange.transaction import (
     PHASES,
     Record,
-    State,
     Status,
     Transaction,
     TransactionResult,
@@ -119,12 +120,13 @@ class TransactionVerificationPipeline:
             stop=self._stop,
             wait_for_gate=lambda symbol, timeout: self._gate.wait(symbol, timeout, unless=lambda: self._stop.is_set),
         )
+        self._keys = IdempotencyKeys(journal=self._journal, ledger=self._ledger, clock=clock)
         self._pid = os.getpid()
-        # guards _phase, _threads, _keys, _report, _prefix
+        # guards _phase, _starter, _threads, _report and _prefix
         self._changed = threading.Condition()
         self._phase = "new"
+        self._starter: int | None = None
         self._threads: dict[str, threading.Thread] = {}
-        self._keys: weakref.WeakValueDictionary[str, Transaction] = weakref.WeakValueDictionary()
         self._report = RecoveryReport()
         self._prefix: str | None = None
 
@@ -155,12 +157,15 @@ class TransactionVerificationPipeline:
         """
         self._check_process()
         with self._changed:
+            if self._phase == "starting" and self._starter == threading.get_ident():
+                return self._report  # an alert or event of the recovery asks back
             self._clock.wait_for(self._changed, lambda: self._phase != "starting", None)
             if self._phase == "open":
                 return self._report
             if self._phase != "new":
                 raise ClosedError(f"pipeline {self.config.name}: stopped; make a new one")
             self._phase = "starting"
+            self._starter = threading.get_ident()
         phase = "new"
         try:
             report = self._open()
@@ -183,6 +188,8 @@ class TransactionVerificationPipeline:
             ages = [max(0.0, now - wall) for wall in self._journal.send_times(now - ORDER_WINDOW)]
             if self._journal.bound is not None and (ages or self._journal.watermark != "0"):
                 self._adapter.restore_limits(ages)
+            if self._journal.fact("listing_shows_client_id") is not None:
+                self._adapter.note_listing_shows_client_id(self._journal.fact("listing_shows_client_id") == "yes")
             newest = self._adapter.newest_order_id()
             if not isinstance(newest, Unavailable):
                 self._journal.note_watermark(newest)
@@ -326,25 +333,7 @@ class TransactionVerificationPipeline:
         self.start()
         if idempotency_key is None:
             return Transaction(record, clock=self._clock)
-        return self._keyed(idempotency_key, record)
-
-    def _keyed(self, key: str, record: Record) -> Transaction:
-        """The one transaction of an idempotency key."""
-        stored = self._journal.find_key(key)
-        with self._changed:
-            known = self._keys.get(key)
-            if known is None and stored is not None:
-                known = self._ledger.find(stored.txn_id) or Transaction(stored, clock=self._clock)
-            if known is None or (known.state is State.FAILED and known.record.idempotency_key is None):
-                known = Transaction(record, clock=self._clock)  # new, or refused before it was ever sent
-            self._keys[key] = known
-        if known.record.payload_hash != record.payload_hash:
-            raise IdempotencyConflictError(
-                f"idempotency key {key!r}: belongs to transaction {known.id}, which is another order; use a new key",
-                idempotency_key=key,
-                transaction_id=known.id,
-            )
-        return known
+        return self._keys.transaction(idempotency_key, record)
 
     def submit(self, transaction: Transaction) -> Handle:
         """
@@ -362,19 +351,32 @@ class TransactionVerificationPipeline:
         self.start()
         if self._journal.poisoned:
             raise JournalPoisonedError(f"pipeline {self.config.name}: the journal failed; restart; nothing was sent")
-        if not transaction.begin():
-            # One of an earlier process has no runner that will answer, so the wait has an end of its own.
-            return Handle(transaction, self.config.verification_timeout if transaction.restored else None)
+        caller = object()
         try:
+            if not transaction.begin(caller):
+                # One of an earlier process has no runner that will answer, so the wait has an end of its own.
+                return Handle(transaction, self.config.verification_timeout if transaction.restored else None)
             self._admit(transaction)
-        except HireliabError as error:
-            self._runner.refuse(transaction, error)
+        except NotSentError as error:
+            self._refuse(transaction, error)
         except BaseException as error:
-            # Ctrl-C may strike while the thread is being started. Whoever takes the transaction first, the new
-            # thread or this refusal, has it: it is either run or answered, never both and never neither.
-            self._runner.refuse(transaction, NotSentError(f"transaction {transaction.id}: not sent ({error!r})"))
+            if transaction.is_owned_by(caller):
+                wrapped = error if isinstance(error, HireliabError) else None
+                self._refuse(transaction, wrapped or NotSentError(f"transaction {transaction.id}: {error!r}"))
             raise
         return Handle(transaction, None)
+
+    def _refuse(self, transaction: Transaction, error: HireliabError) -> None:
+        """
+        Answer a transaction that could not start.
+
+        Ctrl-C may strike while its thread is being started. Whoever takes the transaction first, the new thread or
+        this refusal, has it: it is either run or answered, never both and never neither.
+        """
+        if self._runner.refuse(transaction, error):
+            with self._changed:
+                self._threads.pop(transaction.id, None)
+                self._changed.notify_all()
 
     def _admit(self, transaction: Transaction) -> None:
         prefix = self._bind_account()
@@ -383,10 +385,12 @@ class TransactionVerificationPipeline:
             order = dataclasses.replace(record.order, client_order_id=f"{prefix}-{transaction.id}")
             if transaction.claim(record.version):
                 transaction.settle(dataclasses.replace(record, order=order), cause="created")
+        # Cancels reduce risk: they have places of their own.
+        places = self.config.max_running * (1 if record.kind == "ORDER" else 2)
         with self._changed:
             free = self._clock.wait_for(
                 self._changed,
-                lambda: len(self._threads) < self.config.max_running or self._phase != "open",
+                lambda: len(self._threads) < places or self._phase != "open",
                 ADMISSION_WAIT,
             )
             if self._phase != "open":
@@ -477,11 +481,38 @@ class TransactionVerificationPipeline:
     def get(self, transaction_id: str) -> Transaction | None:
         """A transaction by its id, or None."""
         self.start()
-        live = self._ledger.find(transaction_id)
-        if live is not None:
-            return live
-        record = self._journal.get(transaction_id)
-        return None if record is None else Transaction(record, clock=self._clock)
+        record: Record | None = None
+        # A row that is not finished belongs to a live transaction, or to one that ended between the two looks.
+        for _ in range(3):
+            live = self._ledger.find(transaction_id)
+            if live is not None:
+                return live
+            record = self._journal.get(transaction_id)
+            if record is None or record.is_finished:
+                break
+        if record is None:
+            return None
+        return Transaction(record, fills=tuple(self._journal.fills(transaction_id)), clock=self._clock)
+
+    def fills(self, transaction_id: str) -> tuple[Fill, ...]:
+        """
+        The executions of a transaction's order, listed at the exchange now and kept in the journal, each once.
+
+        Args:
+            transaction_id: Of an order.
+
+        Returns:
+            Those known, oldest first; `TransactionResult.filled` says how much they should add up to. An exchange
+            keeps its list for a few days only (Nobitex: 3).
+
+        Raises:
+            InvalidOrderError: There is no such transaction.
+            NotSentError, OutcomeUnknownError: The exchange's list could not be read.
+        """
+        transaction = self.get(transaction_id)
+        if transaction is None:
+            raise InvalidOrderError(f"transaction {transaction_id!r:.60}: unknown; see transactions()", by="hireliab")
+        return list_fills(transaction, adapter=self._adapter, journal=self._journal)
 
     def transactions(self, *, status: str | Status | None = None, limit: int = 1000) -> list[Transaction]:
         """

@@ -135,15 +135,16 @@ class Child:
 
     def __init__(self, arguments, log):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log.open("ab"),
-            text=True,
-            cwd=ROOT,
-            env=environment,
-        )
+        with log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=ROOT,
+                env=environment,
+            )
 
     def read(self):
         line = self.process.stdout.readline()
@@ -382,11 +383,12 @@ class Campaign:
         kills = self.options.kills
         if self.options.break_:
             return {}
+        shares = {"submitting": 0.20, "before the barrier": 0.05, "after the send": 0.05, "during recovery": 0.05}
         return {
             "kills": kills,
             "accepted": 5 * kills if kills >= 200 else 2 * kills,
             "decided": 0.95,
-            "shares": {"submitting": 0.20, "before the barrier": 0.05, "after the send": 0.05, "during recovery": 0.05},
+            "shares": shares if kills >= len(DECK) else {},
         }
 
     def run(self):

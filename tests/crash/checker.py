@@ -22,9 +22,8 @@ from collections import Counter, defaultdict
 from decimal import Decimal
 from pathlib import Path
 
-TERMINAL = {"COMPLETED", "FAILED", "ROLLED_BACK"}
-OPEN = {"New", "Active", "Inactive"}
-ADD, CANCEL = "/market/orders/add", "/market/orders/update-status"
+from books import CANCEL, OPEN, TERMINAL, Journal, Truth, lines
+
 ZERO = Decimal(0)
 SHOWN = 15  # violations of each kind that are printed
 CLOCKS = 0.002  # seconds by which wall and monotonic clock may drift apart in a run
@@ -40,77 +39,6 @@ LIMITS = {
     "/market/stats": (20, 60),
     "/v2/wallets": (15, 60),
 }
-
-
-def lines(path):
-    """Complete lines of a file of JSON objects."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines() if line.strip()]
-
-
-class Truth:
-    """What the exchange received and did."""
-
-    def __init__(self, path, wall_minus_mono):
-        self.offset = wall_minus_mono
-        self.requests, self.by_n = [], {}
-        self.versions = defaultdict(list)  # order id -> versions
-        self.by_client = defaultdict(list)  # client order id -> order ids, in order of acceptance
-        self.fills = defaultdict(list)
-        for record in lines(path):
-            kind = record["kind"]
-            if kind == "request":
-                self.requests.append(record)
-                self.by_n[record["n"]] = record
-            elif kind == "outcome" and record["n"] in self.by_n:
-                self.by_n[record["n"]].update(status=record["status"], code=record["code"], late=True)
-            elif kind == "order":
-                order = str(record["id"])
-                if order not in self.versions:
-                    self.by_client[record["client_order_id"]].append(order)
-                self.versions[order].append(record)
-            elif kind == "fill":
-                self.fills[str(record["order_id"])].append(record)
-
-    def wall(self, mono):
-        """The machine's wall clock at a monotonic moment, Unix seconds."""
-        return (mono + self.offset) / 1e9
-
-    def last(self, order):
-        return self.versions[order][-1]
-
-    def adds(self):
-        """Requests to place an order, by client order id; a proxy's second delivery is not one of ours."""
-        found, seen = defaultdict(list), set()
-        for request in self.requests:
-            if request["path"].partition("?")[0] != ADD:
-                continue
-            key = (request["client_order_id"], request["received_mono"])
-            if key not in seen:
-                seen.add(key)
-                found[request["client_order_id"]].append(request)
-        for requests in found.values():
-            requests.sort(key=lambda r: r["received_mono"])
-        return found
-
-
-class Journal:
-    """The bot's journal."""
-
-    def __init__(self, path):
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        connection.row_factory = sqlite3.Row
-        self.sound = connection.execute("PRAGMA integrity_check").fetchone()[0]
-        self.rows = {row["txn_id"]: dict(row) for row in connection.execute("SELECT * FROM txn")}
-        self.log = [dict(row) for row in connection.execute("SELECT * FROM txn_log ORDER BY seq")]
-        self.fills = [dict(row) for row in connection.execute("SELECT * FROM fill")]
-        connection.close()
-        self.history = defaultdict(list)
-        for entry in self.log:
-            self.history[entry["txn_id"]].append(entry)
-        self.orders = {row["client_order_id"]: row for row in self.rows.values() if row["kind"] == "ORDER"}
 
 
 class Check:
@@ -446,7 +374,7 @@ class Check:
                 position += 1
             now_open = {txn for txn, is_ in state.items() if is_ not in TERMINAL}
             labels, inc = set(), kill["inc"]
-            old = open_at_start & now_open
+            old = open_at_start & now_open - set(self.undecidable)
             if inc not in starts:
                 labels.add("before its first line")
             elif inc not in ready:
@@ -456,7 +384,9 @@ class Check:
             if "in start(), rows to recover" in labels or "recovered rows undecided" in labels:
                 labels.add("during recovery")
             for txn in now_open:
-                if state[txn] == "SUBMITTING" and txn not in old:
+                if txn in open_at_start and txn in self.undecidable:
+                    labels.add("only a person can decide a row")
+                elif state[txn] == "SUBMITTING" and txn not in old:
                     labels.add("submitting")
                     labels.add("after the send" if self.adds_by_txn.get(txn) else "intent durable, nothing received")
                 elif state[txn] in ("ACKED", "WORKING"):

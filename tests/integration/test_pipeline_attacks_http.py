@@ -82,7 +82,7 @@ def told(result):
 
 
 def buy(pipeline, **more):
-    return pipeline.create_transaction(type="market_buy", symbol="BTC/USDT", amount="0.001", **more)
+    return pipeline.create_transaction(**{"type": "market_buy", "symbol": "BTC/USDT", "amount": "0.001", **more})
 
 
 def test_sixty_four_threads_with_lost_answers_send_each_order_once(simulate, tmp_path):
@@ -90,7 +90,9 @@ def test_sixty_four_threads_with_lost_answers_send_each_order_once(simulate, tmp
     simulator.faults.add({"route": ADD, "kind": "answer_lost", "probability": 0.15})
     adapter, pipeline = trade(simulator, tmp_path, max_running=8)
     with adapter, pipeline:
-        results = together(32, lambda i: pipeline.execute(buy(pipeline, idempotency_key=f"k{i}")))
+        # Different amounts: the venue refuses equal orders within ten seconds.
+        amounts = [f"0.001{i:02d}" for i in range(64)]
+        results = together(64, lambda i: pipeline.execute(buy(pipeline, amount=amounts[i], idempotency_key=f"k{i}")))
         assert pipeline.wait_resolved(30)
         final = [pipeline.get(result.transaction_id).result() for result in results]
     sent = [result for result in final if result.verdict is Verdict.COMPLETED]

@@ -1,6 +1,6 @@
 """Small breakages of the pipeline, its journal and its evidence; each must be caught by a unit test."""
 
-TESTS = ["tests/unit/exchange/test_pipeline_verdicts.py", "tests/unit/exchange/test_recovery.py",
+TESTS = ["tests/unit/exchange/test_pipeline_verdicts.py", "tests/unit/exchange/test_pipeline_attacks.py", "tests/unit/exchange/test_recovery.py",
          "tests/unit/exchange/test_evidence.py", "tests/unit/exchange/test_transaction.py",
          "tests/contract/test_journal.py", "tests/unit/core/test_sqlite.py"]
 
@@ -10,6 +10,7 @@ _EVIDENCE = "hireliab/exchange/evidence.py"
 _LEDGER = "hireliab/exchange/_ledger.py"
 _SQLITE = "hireliab/core/_sqlite.py"
 _DOOR = "hireliab/exchange/transaction_verification.py"
+_KEYS = "hireliab/exchange/_idempotency.py"
 _RECOVERY = "hireliab/exchange/_recovery.py"
 
 MUTANTS = [
@@ -21,7 +22,7 @@ MUTANTS = [
     ("retries have no end", _RUNNER,
      "last = attempt > self._config.max_retries", "last = False"),
     ("a duplicate answer is believed at once", _RUNNER,
-     "            self._ambiguous(transaction, error, refused=True)",
+     "            self._ambiguous(transaction, error, refused=self._ledger.explains_duplicate(record.order))",
      "            self._fail(transaction, \"T7\", Proof.REJECTED, error)\n            return _Sent.DECIDED"),
     ("the caller waits for ever", _RUNNER,
      "transaction.wait_until(lambda record: record.state.is_terminal or self._stop.is_set, max(0.0, left))",
@@ -65,15 +66,31 @@ MUTANTS = [
      "            self._afterwatch(transaction, orders)", "            pass"),
     ("blindness is not told", _RESOLVER, "if blind >= BLIND_AFTER:", "if False:"),
     ("recovery lets new orders pass", _RECOVERY,
-     "            gate.shut(record.txn_id, record.order.symbol)", "            pass"),
+     "gate.shut(record.txn_id, record.order.symbol)", "pass"),
     ("recovery forgets what was submitting", _RECOVERY,
      "        resolver.add(transaction)\n", "        if record.state is not State.SUBMITTING:\n            resolver.add(transaction)\n"),
     ("the limiters are not told", _DOOR,
      "                self._adapter.restore_limits(ages)", "                pass"),
-    ("one key is two transactions", _DOOR,
-     "            self._keys[key] = known\n", "            known = Transaction(record, clock=self._clock)\n"),
-    ("a key is not compared with its order", _DOOR,
-     "if known.record.payload_hash != record.payload_hash:", "if False:"),
+    ("one key is two transactions", _KEYS,
+     "                self._known[key] = known\n", "                known = Transaction(record, clock=self._clock)\n"),
+    ("a key is not compared with its order", _KEYS,
+     "if found.record.payload_hash != record.payload_hash:", "if False:"),
+    ("an old look-up of a key is believed", _KEYS,
+     "if self._registrations[stripe] != before:", "if False:"),
+    ("the answer of another order is taken", _RUNNER,
+     "            state.client_order_id not in (None, record.order.client_order_id)\n            or ", "            "),
+    ("a read of another order is taken", _EVIDENCE,
+     "        return order.client_order_id == record.order.client_order_id\n    return record.order_id is not None and",
+     "        return True\n    return record.order_id is not None and"),
+    ("fills that were seen are forgotten", _EVIDENCE,
+     "    if filled < record.filled:\n        return None  # a replica that is behind what was seen already\n", ""),
+    ("a duplicate answer needs no explanation", _RUNNER,
+     "refused=self._ledger.explains_duplicate(record.order)", "refused=True"),
+    ("an acknowledged order can be fenced", _RESOLVER,
+     "acknowledged = record.order_id is not None ", "acknowledged = False "),
+    ("an answer moves the watermark before it is read", _RUNNER,
+     "            **seen(state),\n        )\n        return True",
+     "            **seen(state),\n        )\n        self._ledger.note_order_id(state.order_id)\n        return True"),
     ("events are told before the record is written", _LEDGER,
      "        transition = BY_ID[row]\n", "        transition = BY_ID[row]\n        self.tell(transition.event, expected)\n"),
     ("a failed commit is tried again", _SQLITE,

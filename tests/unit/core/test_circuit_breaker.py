@@ -17,7 +17,8 @@ import pybreaker
 import pytest
 
 from hireliab import errors
-from hireliab.core._gate import ISOLATED, HalfOpenGate, Machine, OpenGate
+from hireliab.core._breaker_machine import Machine
+from hireliab.core._gate import ISOLATED, HalfOpenGate, OpenGate
 from hireliab.core._listeners import Events
 from hireliab.core.circuit_breaker import PROBE_LEASE, CircuitBreaker, Permit, circuit_breaker, registry
 from hireliab.testing import FakeClock
@@ -808,6 +809,9 @@ def test_stats_are_a_frozen_snapshot(make):
         "late": 0,
         "retry_after": 10.0,
         "last_error": "Boom: boom",
+        "calls": 0,
+        "failed": 0,
+        "slow": 0,
     }
     with pytest.raises(dataclasses.FrozenInstanceError):
         stats.state = "closed"

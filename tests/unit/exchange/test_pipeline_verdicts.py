@@ -299,7 +299,8 @@ def test_a_fill_leads_to_an_order_that_the_listing_does_not_show_yet(clock, exch
     assert finish(clock, pipeline, market(pipeline)).verdict is Verdict.COMPLETED
 
 
-def test_a_duplicate_answer_is_looked_into_before_it_is_believed(clock, exchange, pipeline):
+def test_a_duplicate_answer_that_our_own_equal_order_explains_is_false_after_a_look(clock, exchange, pipeline):
+    finish(clock, pipeline, market(pipeline))
     exchange.script.append("duplicate")
     result = finish(clock, pipeline, market(pipeline))
     assert bool(result) is False
@@ -558,3 +559,47 @@ def test_absence_takes_both_listings(clock, exchange, make, broken):
         decide(clock, transaction, limit=1000.0)
     delattr(exchange, broken)
     assert decide(clock, transaction).verdict is Verdict.ABSENT
+
+
+def test_fills_are_listed_when_asked_for_and_kept(clock, exchange, pipeline):
+    transaction = market(pipeline)
+    assert finish(clock, pipeline, transaction).fills == ()
+    fills = pipeline.fills(transaction.id)
+    assert [(fill.order_id, fill.amount) for fill in fills] == [(transaction.record.order_id, Decimal("0.5"))]
+    assert pipeline.get(transaction.id).result().fills == fills
+    exchange.blind = ConnectionError("down")
+    assert pipeline.fills(transaction.id) == fills
+    with pytest.raises(InvalidOrderError, match="unknown"):
+        pipeline.fills("nonsense")
+
+
+def test_a_listing_that_lags_does_not_stop_an_order_from_being_followed(clock, exchange, pipeline):
+    transaction = limit(pipeline)
+    order_id = finish(clock, pipeline, transaction).order_id
+    listing = exchange.list_orders_since
+
+    def lagging(since):
+        import dataclasses
+
+        found = listing(since)
+        old = [dataclasses.replace(o, status=OrderStatus.NEW, raw_status="New") for o in found.orders]
+        return dataclasses.replace(found, orders=tuple(old))
+
+    exchange.list_orders_since = lagging
+    clock.advance_until(lambda: len([c for c in exchange.calls if c[0] == "list_orders_since"]) >= 2)
+    assert transaction.record.order_status == "Active"
+    exchange.list_orders_since = listing
+    exchange.change(order_id, status=OrderStatus.DONE, filled=Decimal("0.5"))
+    clock.advance_until(lambda: transaction.record.order_status == "Done")
+
+
+def test_what_was_learnt_of_client_ids_in_listings_survives_a_restart(clock, exchange, make):
+    first = make()
+    exchange.note_listing_shows_client_id(False)
+    finish(clock, first, market(first))
+    exchange.script.append("fill_answer_lost")
+    finish(clock, first, market(first))
+    first.stop()
+    exchange.note_listing_shows_client_id(None)
+    make().start()
+    assert exchange.capabilities.listing_shows_client_id is False
