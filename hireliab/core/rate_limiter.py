@@ -1,5 +1,5 @@
 """
-`RateLimiter`: never more than `limit` in any window of `per` seconds, for all threads together.
+`RateLimiter`: never more than the limit in any window of time, for all threads together.
 
 It keeps the exact time of every admission. Exchanges count in windows, and a token bucket lets nearly twice its
 limit through one (a full bucket, then what flows in), which is why this is none.
@@ -13,35 +13,24 @@ import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable
-from operator import attrgetter
+from collections.abc import Iterable, Sequence
 
 from hireliab.core import config
+from hireliab.core._limiter_window import NORMAL, RESERVED, Played, Token, Window, make_windows
+from hireliab.core._threads import renew_after_fork
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import ConfigError, RateLimitedError
 
-__all__ = ["RateLimiter", "RateLimiterStats", "Token"]
-
-_NORMAL = "normal"
-_RESERVED = "reserved"
+__all__ = ["RateLimiter", "RateLimiterStats", "Token", "WindowStats"]
 
 # Seconds. A wait that is too short for the clock's float would return at once without any time having passed.
 _SHORTEST_WAIT = 1e-6
 
 
-class Token:
-    """One admission; `RateLimiter.give_back` takes it if the request did not go out."""
-
-    __slots__ = ("lane", "leaves", "weight")
-
-    def __init__(self, leaves: float, weight: int, lane: str) -> None:
-        self.leaves = leaves  # the clock's reading at which it is out of every window
-        self.weight = weight
-        self.lane = lane
-
-
 class _Waiter:
     """One thread inside `acquire`."""
+
+    __slots__ = ("condition", "lane", "weight", "woken")
 
     def __init__(self, weight: int, lane: str, lock: threading.Lock) -> None:
         self.weight = weight
@@ -51,17 +40,34 @@ class _Waiter:
 
 
 @dataclasses.dataclass(frozen=True)
+class WindowStats:
+    """
+    One of a limiter's limits.
+
+    Attributes:
+        limit: Most weight in one window.
+        per: Seconds of the window.
+        used: Weight in the present window; after a `preload` or an `observe` it may exceed the limit.
+    """
+
+    limit: int
+    per: float
+    used: int
+
+
+@dataclasses.dataclass(frozen=True)
 class RateLimiterStats:
     """
     One consistent look at a limiter.
 
     Attributes:
         name: The limiter's name.
-        used: Weight in the present window; after a `preload` it may exceed the limit.
-        limit: Most weight in one window.
-        per: Seconds of the window.
+        used: Weight in the fullest of the present windows; see `WindowStats`.
+        limit: Most weight in that one.
+        per: Seconds of that one.
         waiting: Threads that wait in `acquire`.
         blocked_for: Seconds until a penalty ends, else 0.0.
+        windows: All of them, the shortest first.
     """
 
     name: str
@@ -70,15 +76,17 @@ class RateLimiterStats:
     per: float
     waiting: int
     blocked_for: float
+    windows: tuple[WindowStats, ...]
 
 
 class RateLimiter:
     """
-    Admits at most `limit` of weight in any window of `per` seconds.
+    Admits at most `limit` of weight in any window of `per` seconds, or keeps several such limits at once.
 
     Thread-safe. Each lane is first come, first served, whatever the weights; the reserved lane goes before the
-    normal one. Callers that would have to wait longer than their timeout are refused at once. Not for signal
-    handlers: they may run on a thread that holds the limiter's lock.
+    normal one. Callers that would have to wait longer than their timeout are refused at once. The lock is held for
+    moments only; who waits does not hold it. Not for signal handlers: they may run on a thread that holds the
+    lock. A forked child starts with what the parent had used, and counts for itself from then on.
 
     The time that counts is that of the admission. A venue counts arrivals, and requests may travel at different
     speeds, so ask for a little less than the venue allows.
@@ -87,37 +95,39 @@ class RateLimiter:
         name: For errors and stats.
         limit: Most weight in one window, a whole number of at least 1.
         per: Seconds of the window, more than 0.
-        reserved: Share of the limit, from 0 to below 1, that only the lane "reserved" may use.
+        limits: Instead of the two: pairs of them, each `per` once, for a call that must fit in all.
+        reserved: Share of each limit, from 0 to below 1, that only the lane "reserved" may use.
         clock: Where the time comes from.
 
     Raises:
-        ConfigError: A setting is out of range.
+        ConfigError: A setting is out of range, or there are none or two forms of the limit.
     """
 
     def __init__(
-        self, *, name: str, limit: int, per: float, reserved: float = 0.0, clock: Clock = SYSTEM_CLOCK
+        self,
+        *,
+        name: str,
+        limit: int | None = None,
+        per: float | None = None,
+        limits: Iterable[tuple[int, float]] | None = None,
+        reserved: float = 0.0,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.name = config.text("name", name)
-        self.limit = config.whole("limit", limit, low=1)
-        self.per = config.number("per", per, above=0)
-        share = config.number("reserved", reserved, low=0, high=1)
-        # The tiny addition undoes binary rounding: 10 * (1 - 0.9) is 0.9999999999999998.
-        self._normal_limit = math.floor(self.limit * (1 - share) + 1e-9)
-        if self._normal_limit < 1:
-            raise ConfigError(
-                f"rate limiter {name!r}: reserved={reserved!r} of {limit!r} leaves nothing to the normal lane",
-                setting="reserved",
-                value=reserved,
-                allowed="a share that leaves at least 1",
-            )
+        self._windows = make_windows(name, limit, per, limits, reserved)
         self._clock = clock
-        self._lock = threading.Lock()  # guards everything below
-        self._log: deque[Token] = deque()  # admissions still in the window, in the order in which they leave it
-        self._used = {_NORMAL: 0, _RESERVED: 0}
-        self._queues: dict[str, deque[_Waiter]] = {_RESERVED: deque(), _NORMAL: deque()}  # in order of precedence
+        self._monotonic = clock.monotonic
+        # The most that one call may ever weigh in each lane.
+        self._most = {
+            NORMAL: min(window.normal for window in self._windows),
+            RESERVED: min(window.limit for window in self._windows),
+        }
+        self._lock = threading.Lock()  # guards everything below, and what is in the windows
+        self._queues: dict[str, deque[_Waiter]] = {RESERVED: deque(), NORMAL: deque()}  # in order of precedence
         self._blocked_until = -math.inf
+        renew_after_fork(self)
 
-    def acquire(self, weight: int = 1, *, timeout: float | None = 0.0, lane: str = _NORMAL) -> Token:
+    def acquire(self, weight: int = 1, *, timeout: float | None = 0.0, lane: str = NORMAL) -> Token:
         """
         Wait for room, and take it.
 
@@ -133,49 +143,76 @@ class RateLimiter:
             RateLimitedError: There is no room in time; nothing was taken. Raised as soon as that is clear.
             ConfigError: The weight is more than the lane may ever use, or a value is out of range.
         """
+        # What nearly every call looks like is recognised quickly; the rest is checked with care.
+        if (
+            type(weight) is not int
+            or type(timeout) is not float
+            or not 0.0 <= timeout < math.inf
+            or not 0 < weight <= self._most.get(lane, 0)
+        ):
+            timeout = self._check(weight, timeout, lane)
+            weight = int(weight)
+        with self._lock:
+            # Read with the lock held: an older time would let this admission leave the window too early.
+            now = self._monotonic()
+            queues = self._queues
+            if now >= self._blocked_until and not queues[RESERVED] and (lane == RESERVED or not queues[NORMAL]):
+                for window in self._windows:
+                    if not window.fits(weight, lane, now):
+                        break
+                else:
+                    return self._admit_locked(weight, lane, now)
+            return self._wait_locked(weight, lane, math.inf if timeout is None else now + timeout)
+
+    def _check(self, weight: int, timeout: float | None, lane: str) -> float | None:
+        """Raise ConfigError for values that no call may have; the timeout as a float."""
         config.whole("weight", weight, low=1)
-        config.choice("lane", lane, (_NORMAL, _RESERVED))
-        patience = config.number_or_none("timeout", timeout, low=0)
-        most = self.limit if lane == _RESERVED else self._normal_limit
+        config.choice("lane", lane, self._most)
+        most = self._most[lane]
         if weight > most:
             raise ConfigError(
                 f"rate limiter {self.name!r}: weight {weight} is more than the {most} that the {lane} lane has in"
-                f" {self.per:g} s; it would wait for ever",
+                f" {self._tightest(lane):g} s; it would wait for ever",
                 setting="weight",
                 value=weight,
                 allowed=f"1 to {most}",
             )
-        waiter = _Waiter(int(weight), lane, self._lock)
+        return config.number_or_none("timeout", timeout, low=0)
+
+    def _tightest(self, lane: str) -> float:
+        return min(self._windows, key=lambda window: window.most(lane)).per
+
+    def _wait_locked(self, weight: int, lane: str, deadline: float) -> Token:
+        waiter = _Waiter(weight, lane, self._lock)
         queue = self._queues[lane]
-        with self._lock:
-            deadline = math.inf if patience is None else self._clock.monotonic() + patience
-            try:
-                queue.append(waiter)
-                while True:
-                    # Read with the lock held: an older time would let this admission leave the window too early.
-                    now = self._clock.monotonic()
-                    due = self._due_locked(waiter, now)
-                    if due <= now:
-                        return self._admit_locked(waiter, now)
-                    if due > deadline:
-                        raise RateLimitedError(
-                            f"rate limiter {self.name!r}: {self._total_locked()} of {self.limit} used in"
-                            f" {self.per:g} s, room in {due - now:.3f} s; try again then",
-                            retry_after=due - now,
-                        )
-                    # Behind others, wait to be woken by the one in front, who leaves at its time or earlier.
-                    until = due if self._next_locked() is waiter else deadline
-                    waiter.woken = False
-                    self._clock.wait_for(
-                        waiter.condition,
-                        lambda: waiter.woken,
-                        None if until == math.inf else max(until - now, _SHORTEST_WAIT),
+        try:
+            queue.append(waiter)
+            while True:
+                now = self._monotonic()
+                due, window = self._due_locked(waiter, now)
+                if due <= now:
+                    return self._admit_locked(weight, lane, now)
+                if due > deadline:
+                    raise RateLimitedError(
+                        f"rate limiter {self.name!r}: {window.used} of {window.limit} used in"
+                        f" {window.per:g} s, room in {due - now:.3f} s; try again then",
+                        retry_after=due - now,
                     )
-            finally:
-                # Admitted, refused or interrupted: the next in line must look again.
-                with contextlib.suppress(ValueError):  # Ctrl-C may come before it was appended
-                    queue.remove(waiter)
-                self._wake_next_locked()
+                # Behind others, wait to be woken by the one in front, who leaves at its time or earlier.
+                until = due if self._next_locked() is waiter else deadline
+                waiter.woken = False
+                self._clock.wait_for(
+                    waiter.condition,
+                    lambda: waiter.woken,
+                    None if until == math.inf else max(until - now, _SHORTEST_WAIT),
+                )
+        finally:
+            # Admitted, refused or interrupted: the next in line must look again.
+            with contextlib.suppress(ValueError):  # Ctrl-C may come before it was appended
+                queue.remove(waiter)
+            self._wake_next_locked()
+
+    # -- what the server says ---------------------------------------------------------------------------------
 
     def penalize(self, seconds: float) -> None:
         """
@@ -186,10 +223,74 @@ class RateLimiter:
         """
         seconds = config.number("seconds", seconds, low=0)
         with self._lock:
-            self._blocked_until = max(self._blocked_until, self._clock.monotonic() + seconds)
-            # All of them: those that cannot be served in time any more are refused now.
-            for waiter in itertools.chain(*self._queues.values()):
-                self._wake_locked(waiter)
+            self._block_locked(self._monotonic() + seconds)
+
+    def pause_until(self, when: float) -> None:
+        """
+        Admit nobody before this moment; several limiters can be paused to the same one.
+
+        Args:
+            when: A reading of the limiter's monotonic clock. A penalty that ends later stays.
+        """
+        when = config.number("when", when)
+        with self._lock:
+            self._block_locked(when)
+
+    def observe(
+        self,
+        *,
+        used: int | None = None,
+        remaining: int | None = None,
+        limit: int | None = None,
+        per: float | None = None,
+    ) -> None:
+        """
+        Learn from an answer how much of a window the server has counted; give `used` or `remaining`.
+
+        It can only make the limiter more careful: what the server counts beyond our own count, because another
+        process uses the same account, is entered as if it had been sent just now. An answer that counts less than
+        we do may be older than our latest requests, and changes nothing.
+
+        Args:
+            used: Weight that the server has counted, at least 0.
+            remaining: Weight that the server would still admit, at least 0.
+            limit: The server's limit, at least 1; None: the same as ours.
+            per: Seconds of the window that is meant; None only where there is but one.
+
+        Raises:
+            ConfigError: Neither or both of `used` and `remaining`, or no limit with this `per`.
+        """
+        if (used is None) == (remaining is None):
+            raise ConfigError(
+                f"rate limiter {self.name!r}: observe needs used or remaining, and not both", setting="used", value=used
+            )
+        known = [window for window in self._windows if per is None or window.per == per]
+        if len(known) != 1:
+            allowed = ", ".join(f"{window.per:g}" for window in self._windows)
+            raise ConfigError(
+                f"rate limiter {self.name!r}: observe: per must be one of {allowed}, got {per!r}",
+                setting="per",
+                value=per,
+                allowed=allowed,
+            )
+        window = known[0]
+        theirs = window.limit if limit is None else config.whole("limit", limit, low=1)
+        if remaining is not None:
+            remaining = config.whole("remaining", remaining, low=0)
+            used = max(0, theirs - remaining)
+        else:
+            used = config.whole("used", used, low=0)
+            remaining = max(0, theirs - used)
+        with self._lock:
+            now = self._monotonic()
+            window.expire(now)
+            # By count where limits are equal; by room where the server's is the smaller one.
+            missing = max(used - window.used, window.limit - window.used - remaining if theirs < window.limit else 0)
+            if missing > 0:
+                window.enter([Token(now, missing, NORMAL, self)])
+                self._wake_next_locked()
+
+    # -- history ----------------------------------------------------------------------------------------------
 
     def give_back(self, token: Token) -> None:
         """
@@ -199,11 +300,11 @@ class RateLimiter:
             token: What this limiter's `acquire` returned.
         """
         with self._lock:
-            try:
-                self._log.remove(token)
-            except ValueError:
-                return  # given back before, or out of the window
-            self._used[token.lane] -= token.weight
+            if token.owner is not self:
+                return  # given back before, or another limiter's
+            token.owner = None
+            for window in self._windows:
+                window.remove(token)
             self._wake_next_locked()
 
     def preload(self, ages: Iterable[float]) -> None:
@@ -215,8 +316,10 @@ class RateLimiter:
         """
         checked = [max(0.0, config.number("ages", age)) for age in ages]
         with self._lock:
-            now = self._clock.monotonic()
-            self._enter_locked([Token(now - age + self.per, 1, _NORMAL) for age in checked])
+            now = self._monotonic()
+            for window in self._windows:
+                window.enter([Token(now - age, 1, NORMAL, self) for age in checked])
+            self._wake_next_locked()
 
     def fill(self, share: float) -> None:
         """
@@ -227,44 +330,66 @@ class RateLimiter:
         """
         share = config.number("share", share, low=0, high=1)
         with self._lock:
-            leaves = self._clock.monotonic() + self.per
-            amounts = {_NORMAL: self._normal_limit, _RESERVED: self.limit - self._normal_limit}
-            filled = {lane: math.ceil(amount * share - 1e-9) for lane, amount in amounts.items()}
-            self._enter_locked([Token(leaves, weight, lane) for lane, weight in filled.items() if weight])
+            now = self._monotonic()
+            for window in self._windows:
+                amounts = {NORMAL: window.normal, RESERVED: window.limit - window.normal}
+                filled = {lane: math.ceil(amount * share - 1e-9) for lane, amount in amounts.items()}
+                window.enter([Token(now, weight, lane, self) for lane, weight in filled.items() if weight])
+            self._wake_next_locked()
+
+    # -- views ------------------------------------------------------------------------------------------------
+
+    @property
+    def limit(self) -> int:
+        """Most weight in the shortest window."""
+        return self._windows[0].limit
+
+    @property
+    def per(self) -> float:
+        """Seconds of the shortest window."""
+        return self._windows[0].per
+
+    @property
+    def limits(self) -> Sequence[tuple[int, float]]:
+        """Each limit with the seconds of its window, the shortest first."""
+        return tuple((window.limit, window.per) for window in self._windows)
 
     def stats(self) -> RateLimiterStats:
-        """One consistent look at the window, the queue and the penalty."""
+        """One consistent look at the windows, the queue and the penalty."""
         with self._lock:
-            now = self._clock.monotonic()
-            self._expire_locked(now)
+            now = self._monotonic()
+            for window in self._windows:
+                window.expire(now)
+            fullest = max(self._windows, key=lambda window: window.used / window.limit)
             return RateLimiterStats(
                 name=self.name,
-                used=self._total_locked(),
-                limit=self.limit,
-                per=self.per,
+                used=fullest.used,
+                limit=fullest.limit,
+                per=fullest.per,
                 waiting=sum(map(len, self._queues.values())),
                 blocked_for=max(0.0, self._blocked_until - now),
+                windows=tuple(WindowStats(window.limit, window.per, window.used) for window in self._windows),
             )
 
-    def _total_locked(self) -> int:
-        return sum(self._used.values())
+    # -- machinery --------------------------------------------------------------------------------------------
 
-    def _expire_locked(self, now: float) -> None:
-        while self._log and self._log[0].leaves <= now:
-            token = self._log.popleft()
-            self._used[token.lane] -= token.weight
+    def renew_in_child(self) -> None:
+        """Keep the windows in a forked child, without the parent's waiters and with a lock that nobody there holds."""
+        self._lock = threading.Lock()
+        for queue in self._queues.values():
+            queue.clear()
 
-    def _enter_locked(self, tokens: list[Token]) -> None:
-        self._log = deque(sorted((*self._log, *tokens), key=attrgetter("leaves")))
-        for token in tokens:
-            self._used[token.lane] += token.weight
-        self._wake_next_locked()
-
-    def _admit_locked(self, waiter: _Waiter, now: float) -> Token:
-        token = Token(now + self.per, waiter.weight, waiter.lane)
-        self._log.append(token)
-        self._used[waiter.lane] += waiter.weight
+    def _admit_locked(self, weight: int, lane: str, now: float) -> Token:
+        token = Token(now, weight, lane, self)
+        for window in self._windows:
+            window.admit(token)
         return token
+
+    def _block_locked(self, until: float) -> None:
+        self._blocked_until = max(self._blocked_until, until)
+        # All of them: those that cannot be served in time any more are refused now.
+        for waiter in itertools.chain(*self._queues.values()):
+            self._wake_locked(waiter)
 
     def _next_locked(self) -> _Waiter | None:
         return next(itertools.chain(*self._queues.values()), None)
@@ -278,30 +403,25 @@ class RateLimiter:
         waiter.woken = True
         waiter.condition.notify()
 
-    def _due_locked(self, waiter: _Waiter, now: float) -> float:
+    def _due_locked(self, waiter: _Waiter, now: float) -> tuple[float, Window]:
         """
-        The time at which this waiter will be admitted if nothing changes: everybody before it goes first.
+        The time at which this waiter will be admitted if nothing changes, and the window that it waits for longest.
 
-        The future is played through: those in front are admitted as soon as each fits, and leave the window later
-        than everything that is in it now.
+        Everybody before it goes first. The future is played through: those in front are admitted as soon as each
+        fits, and leave a window later than everything that is in it now.
         """
-        self._expire_locked(now)
+        for window in self._windows:
+            window.expire(now)
         due = max(now, self._blocked_until)
-        used = dict(self._used)
-        played: list[Token] = []
-        leaving = itertools.chain(self._log, played)
+        plays = [Played(window) for window in self._windows]
         for other in itertools.chain(*self._queues.values()):
-            while not self._fits(other, used):
-                gone = next(leaving)
-                used[gone.lane] -= gone.weight
-                due = max(due, gone.leaves)
+            longest = plays[0].window
+            for play in plays:
+                moment = play.make_room(other.weight, other.lane)
+                if moment > due:
+                    due, longest = moment, play.window
             if other is waiter:
-                return due
-            played.append(Token(due + self.per, other.weight, other.lane))
-            used[other.lane] += other.weight
+                return due, longest
+            for play in plays:
+                play.admit(due, other.weight, other.lane)
         raise AssertionError("bug: the waiter is in no queue")
-
-    def _fits(self, waiter: _Waiter, used: dict[str, int]) -> bool:
-        if waiter.lane == _NORMAL and used[_NORMAL] + waiter.weight > self._normal_limit:
-            return False
-        return sum(used.values()) + waiter.weight <= self.limit

@@ -283,7 +283,8 @@ class Resolver:
             self._ledger.move(transaction, record, "T13", State.RESOLVING, cause=cause, order_id=None)
             return
         different = record.kind == "ORDER" and not evidence.has_fields_of(record.order, order)
-        if different or not evidence.speaks_of(record, order) or order.filled < record.filled:
+        behind = order.filled < record.filled  # a replica that does not know yet what was seen already
+        if different or behind or not evidence.speaks_of(record, order):
             return
         self._ledger.note_order_id(order.order_id)
         self._ledger.settled(record.txn_id)  # it is known what there is, so new orders need not wait for it

@@ -147,7 +147,7 @@ def test_no_window_ever_holds_more_than_the_limit_with_threads_that_wait_and_giv
             else:
                 with lock:
                     # Of the token, because the test's thread may have moved the clock since.
-                    admitted.append((token.leaves - 10.0, weight, lane))
+                    admitted.append((token.at, weight, lane))
 
     threads = [Background(work, i) for i in range(12)]
     while len(admitted) + len(refused) < 48:

@@ -15,7 +15,7 @@ from tests.support.together import JOIN_TIMEOUT, Background, together
 @pytest.fixture
 def make(clock):
     """A bulkhead of one place with a queue of three, each waiting 5 s at most."""
-    return functools.partial(Bulkhead, name="orders", **{"max_concurrent": 1, "max_waiting": 3, "max_wait": 5.0, "clock": clock})
+    return functools.partial(Bulkhead, name="orders", max_concurrent=1, max_waiting=3, max_wait=5.0, clock=clock)
 
 
 def queue_up(bulkhead, clock, count, into):
@@ -174,7 +174,7 @@ def test_an_interrupted_waiter_leaves_the_queue():
 def test_a_place_granted_to_an_interrupted_waiter_goes_on():
     held = []
     bulkhead = Bulkhead(
-        name="b", max_concurrent=1, max_waiting=3, max_wait=5.0, clock=_Interrupted(lambda: held[0].release())
+        name="b", max_concurrent=1, max_waiting=3, max_wait=5.0, clock=_Interrupted(lambda: held.pop().release())
     )
     held.append(bulkhead.acquire())
     with pytest.raises(KeyboardInterrupt):
@@ -198,10 +198,10 @@ class _JustInTime(FakeClock):
 def test_a_place_granted_in_the_instant_of_the_timeout_is_used():
     held = []
     bulkhead = Bulkhead(
-        name="b", max_concurrent=1, max_waiting=3, max_wait=5.0, clock=_JustInTime(lambda: held[0].release())
+        name="b", max_concurrent=1, max_waiting=3, max_wait=5.0, clock=_JustInTime(lambda: held.pop().release())
     )
     for _ in range(1000):
-        held[:] = [bulkhead.acquire()]
+        held.append(bulkhead.acquire())
         permit = bulkhead.acquire()
         assert bulkhead.stats().running == 1
         permit.release()
@@ -313,11 +313,13 @@ def test_a_forked_child_starts_with_free_places_and_a_free_lock():
     if child == 0:
         code = 1
         try:
-            permit.release()  # the parent's
             thread = threading.Thread(target=bulkhead._take, daemon=True)  # another thread than the lock's owner
             thread.start()
             thread.join(5.0)
-            code = 0 if bulkhead.stats().running == 1 and not thread.is_alive() else 2
+            taken = bulkhead.stats().running == 1 and bulkhead.stats().refused == 0 and not thread.is_alive()
+            bulkhead._give()
+            permit.release()  # the parent's
+            code = 0 if taken and bulkhead.stats().running == 0 else 2
         finally:
             os._exit(code)
     bulkhead._lock.release()

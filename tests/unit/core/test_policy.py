@@ -492,7 +492,7 @@ def test_the_read_preset_has_no_error_that_a_repeated_read_could_not_cure():
 def test_a_policy_around_a_policy_does_not_multiply_the_attempts(name, clock):
     func = Script(ConnectError("x"))
     inner = reliable(name, breaker=None, clock=clock)(func)
-    outer = reliable(name, breaker=None, clock=clock)(lambda: inner())
+    outer = reliable(name, breaker=None, clock=clock)(inner)
     with pytest.raises(ConnectError):
         outer()
     assert func.calls == 3

@@ -522,6 +522,7 @@ def test_stats_are_a_frozen_snapshot(make):
         "per": 60.0,
         "waiting": 0,
         "blocked_for": 0.0,
+        "windows": ({"limit": 10, "per": 60.0, "used": 3},),
     }
 
 

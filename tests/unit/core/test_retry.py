@@ -168,7 +168,9 @@ def test_what_is_no_exception_is_never_retried(make, kind):
     script = Script(kind())
     with pytest.raises(kind):
         negated.execute(script)
-    assert script.calls == 1
+    with pytest.raises(kind):
+        negated(script)()
+    assert script.calls == 2
 
 
 def test_a_falsy_exception_is_an_exception(reads):
@@ -360,8 +362,8 @@ def test_a_failed_call_is_not_kept_alive_by_a_circle(make):
 def test_nested_retries_do_not_multiply(reads):
     script = Script(OSError("x"))
     inner = reads(wait=0)(script)
-    middle = reads(wait=0)(lambda: inner())
-    outer = reads(wait=0)(lambda: middle())
+    middle = reads(wait=0)(inner)
+    outer = reads(wait=0)(middle)
     with pytest.raises(OSError) as caught:
         outer()
     assert script.calls == 3
@@ -397,9 +399,9 @@ def test_a_retry_inside_of_a_handler_is_not_nested(reads):
 def test_a_retry_that_did_not_try_leaves_the_error_to_the_one_around_it(make, reads):
     script = Script(OSError("x"), 7)
     orders = make()(script)  # not its business
-    assert reads(wait=0).execute(lambda: orders()) == 7
+    assert reads(wait=0).execute(orders) == 7
     single = make(on=OSError, idempotent=True, attempts=1)(Script(OSError("x"), 8))
-    assert reads(wait=0).execute(lambda: single()) == 8
+    assert reads(wait=0).execute(single) == 8
 
 
 def test_a_circle_of_causes_ends(make):
@@ -414,7 +416,7 @@ def test_an_inner_retry_that_was_refused_the_budget_is_spent(reads):
     script = Script(OSError("x"))
     inner = reads(budget=empty)(script)
     with pytest.raises(OSError):
-        reads().execute(lambda: inner())
+        reads().execute(inner)
     assert script.calls == 1
 
 
@@ -446,6 +448,7 @@ def test_successes_refill_the_budget(reads):
         assert run(reading, OSError("x"), 7)[1] == 1
         run(reading, "fine")
     assert run(reading, OSError("x"), 7) == (7, 2)  # five successes, one retry
+    assert budget.stats().tokens == pytest.approx(0.2)  # its success counts as well
     decorated = reading(lambda: 7)
     for _ in range(100):
         decorated()
@@ -535,6 +538,16 @@ def test_a_rejected_result_is_retried_and_returned_at_the_end(make, clock):
     assert len(clock.waits) == 4
     orders = make(on=tenacity.retry_if_result(lambda value: value is None))
     assert run(orders, None, 7) == (None, 1)  # a result is no proof that nothing happened
+    orders = make(on=tenacity.retry_if_result(lambda value: value is None), stop=tenacity.stop_after_attempt(3))
+    assert run(orders, None, 7) == (None, 1)
+
+
+def test_a_plain_callable_among_tenacitys_strategies_gets_the_state(make):
+    def lost(state):
+        return isinstance(state.outcome.exception(), KeyError)
+
+    reads = make(on=tenacity.retry_any(tenacity.retry_if_exception_type(OSError), lost), idempotent=True, wait=0)
+    assert run(reads, OSError("x"), KeyError("x"), 7) == (7, 3)
 
 
 def test_callbacks_fire_in_tenacitys_order(make):

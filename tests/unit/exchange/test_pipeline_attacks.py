@@ -210,6 +210,16 @@ def test_swapped_answers_of_two_equal_orders_bind_neither_to_the_others(clock, e
     assert exchange.sends() == 2
 
 
+def test_an_acknowledgement_that_names_another_client_order_id_is_no_acknowledgement(clock, exchange, pipeline):
+    def swapped(order):
+        return dataclasses.replace(exchange._accept(order, "fill"), client_order_id="somebody-else")
+
+    exchange.script.append(swapped)
+    result = finish(clock, pipeline, market(pipeline))
+    assert told(result) is True
+    assert [state for _, state, _ in result.timeline][2] == "RESOLVING"
+
+
 def test_an_acknowledgement_with_another_transactions_id_is_looked_into(clock, exchange, pipeline):
     first = finish(clock, pipeline, limit(pipeline))
 
