@@ -62,8 +62,8 @@ class Policy:
     """
     Makes calls through the given parts, always in the order that `explain` tells.
 
-    Thread-safe, with no state but its parts'; parts may be shared between policies. A part that is not given costs
-    nothing. When the venue throttles, the shared limiter pauses too, because other threads are about to make the same
+    Thread-safe, with no state but its parts'; parts may be shared between policies. A part that is not given costs a
+    comparison. When the venue throttles, the shared limiter pauses too, because other threads are about to make the same
     mistake; a permit of the limiter is given back when the call was refused after it.
 
     Args:
