@@ -15,14 +15,23 @@ REQUIRED = [
     "pika>=1.3",
     "platformdirs>=4.0",
     "pybreaker>=1.2",
-    "requests>=2.32",
-    "tenacity>=8.2",
+    "requests>=2.32.3",
+    "tenacity>=9.0",
     "urllib3>=2.2",
 ]
 EXTRAS = {
     "cli": ["rich>=13"],
     "test": ["hypothesis>=6.90", "pytest>=7.4", "pytest-cov>=4.1", "rich>=13"],
 }
+# What the benchmarks compare with; each lower bound is the version with which they ran.
+EXTRAS["bench"] = [
+    "backoff>=2.2.1",
+    "circuitbreaker>=2.0",
+    'interlock-cb>=2.7; python_version >= "3.11"',
+    "purgatory>=3.0.1",
+    "pyrate-limiter>=4.0.1",
+    "stamina>=24.3",
+]
 EXTRAS["lint"] = ["mypy>=1.15", "ruff>=0.9", "types-requests>=2.31"]
 EXTRAS["docs"] = ["furo>=2024.1", "myst-parser>=2.0", "sphinx>=7.2"]
 EXTRAS["all"] = sorted({requirement for name in ("cli",) for requirement in EXTRAS[name]})

@@ -9,10 +9,16 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import harness, orders
+from benchmarks import breaker, harness, limiter, orders, policy, retry
 from benchmarks.harness import Report
 
-BENCHMARKS: dict[str, Callable[[bool], Report]] = {"orders": orders.run}
+BENCHMARKS: dict[str, Callable[[bool], Report]] = {
+    "orders": orders.run,
+    "breaker": breaker.run,
+    "retry": retry.run,
+    "limiter": limiter.run,
+    "policy": policy.run,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

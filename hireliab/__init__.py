@@ -17,9 +17,15 @@ from hireliab._version import __version__ as __version__
 
 TYPE_CHECKING = False  # not typing's: it would be imported for this line alone
 if TYPE_CHECKING:
+    from hireliab.core.bulkhead import Bulkhead as Bulkhead
     from hireliab.core.circuit_breaker import CircuitBreaker as CircuitBreaker
     from hireliab.core.circuit_breaker import circuit_breaker as circuit_breaker
+    from hireliab.core.deadline import deadline as deadline
+    from hireliab.core.policy import Policy as Policy
+    from hireliab.core.policy import reliable as reliable
     from hireliab.core.rate_limiter import RateLimiter as RateLimiter
+    from hireliab.core.retry import RetryBudget as RetryBudget
+    from hireliab.core.retry import retry as retry
     from hireliab.errors import AlertError as AlertError
     from hireliab.errors import AuthenticationError as AuthenticationError
     from hireliab.errors import BulkheadFullError as BulkheadFullError
@@ -90,6 +96,7 @@ else:
             "AlertSource": "monitoring.alert_system",
             "AlertSystem": "monitoring.alert_system",
             "AuthenticationError": "errors",
+            "Bulkhead": "core.bulkhead",
             "BulkheadFullError": "errors",
             "BusError": "errors",
             "BusFullError": "errors",
@@ -123,6 +130,7 @@ else:
             "OrderRejectedError": "errors",
             "OutcomeUnknownError": "errors",
             "PartialFillError": "errors",
+            "Policy": "core.policy",
             "PoolCreateError": "errors",
             "PoolDeadlockError": "errors",
             "PoolDownError": "errors",
@@ -136,6 +144,7 @@ else:
             "Reject": "messaging.message_bus",
             "ResponseLostError": "errors",
             "ResponseTimeoutError": "errors",
+            "RetryBudget": "core.retry",
             "SQLiteJournal": "exchange.sqlite_journal",
             "ThrottledError": "errors",
             "TopologyError": "errors",
@@ -146,6 +155,9 @@ else:
             "UnconfirmedPublishError": "errors",
             "Verdict": "exchange.transaction",
             "circuit_breaker": "core.circuit_breaker",
+            "deadline": "core.deadline",
             "open_message_bus": "messaging.message_bus",
+            "reliable": "core.policy",
+            "retry": "core.retry",
         },
     )

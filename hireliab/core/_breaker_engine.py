@@ -52,7 +52,7 @@ class Engine:
     _listeners: list[Any]
     _excluded_exceptions: list[Any]
 
-    def _refusal(self, gate: Gate, now: float) -> CircuitOpenError:
+    def _refusal(self, gate: Gate, retry_after: float | None) -> CircuitOpenError:
         raise NotImplementedError
 
     # -- calls ------------------------------------------------------------------------------------------------
@@ -72,10 +72,10 @@ class Engine:
         if gate.passes:
             return Permit(self, gate, None, self._monotonic() if self._timed else 0.0)
         now = self._monotonic()
-        # Without the lock: the gate never changes, and in an outage this is what nearly every call does.
         if isinstance(gate, OpenGate) and now < gate.until:
+            # Without the lock: the gate never changes, and in an outage this is what nearly every call does.
             next(machine.rejected.steps)
-            raise self._refusal(gate, now)
+            raise self._refusal(gate, gate.until - now)
         with self._mx:
             admitted = machine.admit(now)
             gate = machine.gate
@@ -88,7 +88,7 @@ class Engine:
                 permit.ignore()
             raise
         if permit is None:
-            raise self._refusal(gate, now)
+            raise self._refusal(gate, gate.retry_after(now))
         return permit
 
     def peek(self) -> None:
@@ -112,7 +112,7 @@ class Engine:
         self._events.deliver(self._tell_state)
         if refused:
             next(machine.rejected.steps)
-            raise self._refusal(gate, now)
+            raise self._refusal(gate, gate.retry_after(now))
 
     def __enter__(self) -> Permit:
         """
@@ -140,8 +140,14 @@ class Engine:
             yield permit
 
     def _call(self, func: Callable[..., R], args: Any, kwargs: Any) -> R:
-        gate = self._machine.gate
-        if gate.quick and not self._timed:
+        machine = self._machine
+        gate = machine.gate
+        if isinstance(gate, OpenGate):
+            now = self._monotonic()
+            if now < gate.until:  # as in `acquire`, with a frame less
+                next(machine.rejected.steps)
+                raise self._refusal(gate, gate.until - now)
+        elif gate.quick and not self._timed:
             # As in _breaker_guards.py, for functions that are not decorated.
             try:
                 good = func(*args, **kwargs)

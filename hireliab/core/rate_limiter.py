@@ -32,10 +32,10 @@ class _Waiter:
 
     __slots__ = ("condition", "lane", "weight", "woken")
 
-    def __init__(self, weight: int, lane: str, lock: threading.Lock) -> None:
+    def __init__(self, weight: int, lane: str) -> None:
         self.weight = weight
         self.lane = lane
-        self.condition = threading.Condition(lock)  # the limiter's lock: each waiter is woken alone
+        self.condition: threading.Condition | None = None  # with the limiter's lock: each waiter is woken alone
         self.woken = False
 
 
@@ -183,7 +183,7 @@ class RateLimiter:
         return min(self._windows, key=lambda window: window.most(lane)).per
 
     def _wait_locked(self, weight: int, lane: str, deadline: float) -> Token:
-        waiter = _Waiter(weight, lane, self._lock)
+        waiter = _Waiter(weight, lane)
         queue = self._queues[lane]
         try:
             queue.append(waiter)
@@ -201,6 +201,8 @@ class RateLimiter:
                 # Behind others, wait to be woken by the one in front, who leaves at its time or earlier.
                 until = due if self._next_locked() is waiter else deadline
                 waiter.woken = False
+                if waiter.condition is None:  # not for those that are refused at once
+                    waiter.condition = threading.Condition(self._lock)
                 self._clock.wait_for(
                     waiter.condition,
                     lambda: waiter.woken,
@@ -275,17 +277,15 @@ class RateLimiter:
             )
         window = known[0]
         theirs = window.limit if limit is None else config.whole("limit", limit, low=1)
+        # Where the server's limit is below ours, what it will never admit counts as used.
         if remaining is not None:
-            remaining = config.whole("remaining", remaining, low=0)
-            used = max(0, theirs - remaining)
+            counted = max(theirs, window.limit) - config.whole("remaining", remaining, low=0)
         else:
-            used = config.whole("used", used, low=0)
-            remaining = max(0, theirs - used)
+            counted = config.whole("used", used, low=0) + max(0, window.limit - theirs)
         with self._lock:
             now = self._monotonic()
             window.expire(now)
-            # By count where limits are equal; by room where the server's is the smaller one.
-            missing = max(used - window.used, window.limit - window.used - remaining if theirs < window.limit else 0)
+            missing = counted - window.used
             if missing > 0:
                 window.enter([Token(now, missing, NORMAL, self)])
                 self._wake_next_locked()
@@ -401,7 +401,8 @@ class RateLimiter:
 
     def _wake_locked(self, waiter: _Waiter) -> None:
         waiter.woken = True
-        waiter.condition.notify()
+        if waiter.condition is not None:
+            waiter.condition.notify()
 
     def _due_locked(self, waiter: _Waiter, now: float) -> tuple[float, Window]:
         """

@@ -31,14 +31,24 @@ class LimiterAgainstModel(RuleBasedStateMachine):
         limit=st.integers(1, 8),
         per=st.sampled_from([1.0, 0.1, 60.0]),
         reserved=st.sampled_from([0.0, 0.0, 0.25, 0.5]),
+        second=st.sampled_from([None, (2, 0.5), (3, 4.0), (12, 3.0)]),
     )
-    def start(self, limit, per, reserved):
+    def start(self, limit, per, reserved, second):
         self.limit, self.per = limit, per
         self.normal = max(1, int(limit * (1 - reserved)))
         if limit * (1 - reserved) < 1:
             reserved = 0.0
         self.clock = JumpingClock()
-        self.limiter = RateLimiter(name="m", limit=limit, per=per, reserved=reserved, clock=self.clock)
+        # Each limit: weight, what of it is the normal lane's, seconds.
+        self.limits = [(limit, self.normal, per)]
+        if second is not None and second[0] * (1 - reserved) >= 1:
+            self.limits.append((second[0], int(second[0] * (1 - reserved)), second[1] * per))
+        self.limiter = RateLimiter(
+            name="m",
+            limits=[(most, seconds) for most, _, seconds in self.limits],
+            reserved=reserved,
+            clock=self.clock,
+        )
         self.sent = {}  # number → (time, weight, lane)
         self.number = 0
         self.blocked_until = 0.0
@@ -48,19 +58,19 @@ class LimiterAgainstModel(RuleBasedStateMachine):
         self.sent[self.number] = (at, weight, lane)
         return self.number
 
-    def used(self, now, lane=None):
-        return sum(w for at, w, its in self.sent.values() if at + self.per > now and lane in (None, its))
+    def used(self, now, per, lane=None):
+        return sum(w for at, w, its in self.sent.values() if at + per > now and lane in (None, its))
 
     def fits(self, now, weight, lane):
-        if now < self.blocked_until:
-            return False
-        if lane == "normal" and self.used(now, "normal") + weight > self.normal:
-            return False
-        return self.used(now) + weight <= self.limit
+        return now >= self.blocked_until and all(
+            self.used(now, per) + weight <= limit
+            and (lane == "reserved" or self.used(now, per, "normal") + weight <= normal)
+            for limit, normal, per in self.limits
+        )
 
     def earliest(self, weight, lane):
         now = self.clock.monotonic()
-        moments = [now, self.blocked_until, *(at + self.per for at, _, _ in self.sent.values())]
+        moments = [now, self.blocked_until, *(at + per for at, _, _ in self.sent.values() for _, _, per in self.limits)]
         return min(moment for moment in moments if moment >= now and self.fits(moment, weight, lane))
 
     @rule(
@@ -71,7 +81,7 @@ class LimiterAgainstModel(RuleBasedStateMachine):
     )
     def acquire(self, weight, lane, patience):
         timeout = patience * self.per
-        if weight > (self.normal if lane == "normal" else self.limit):
+        if weight > min(normal if lane == "normal" else limit for limit, normal, _ in self.limits):
             with pytest.raises(ConfigError):
                 self.limiter.acquire(weight, timeout=timeout, lane=lane)
             return multiple()
@@ -97,8 +107,7 @@ class LimiterAgainstModel(RuleBasedStateMachine):
     def give_back(self, ticket):
         token, number = ticket
         self.limiter.give_back(token)
-        if self.sent[number][0] + self.per > self.clock.monotonic():
-            del self.sent[number]
+        del self.sent[number]  # where it has left a window, it is not counted anyway
 
     @rule(steps=st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0, 2.0]))
     def advance(self, steps):
@@ -120,7 +129,8 @@ class LimiterAgainstModel(RuleBasedStateMachine):
     def agrees(self):
         if hasattr(self, "limiter"):
             stats = self.limiter.stats()
-            assert stats.used == self.used(self.clock.monotonic())
+            now = self.clock.monotonic()
+            assert sorted((w.per, w.used) for w in stats.windows) == sorted((p, self.used(now, p)) for _, _, p in self.limits)
             assert stats.waiting == 0
 
 

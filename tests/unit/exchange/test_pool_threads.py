@@ -52,8 +52,9 @@ class World:
     def make(self):
         if random.random() < self.failing:
             raise OSError("down")
-        self.clients.append(Client(self))
-        return self.clients[-1]
+        client = Client(self)  # not clients[-1]: a signal handler may make another one in between
+        self.clients.append(client)
+        return client
 
 
 @pytest.fixture
