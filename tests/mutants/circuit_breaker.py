@@ -66,6 +66,7 @@ MUTANTS = [
     ("a recovery forgets the openings", _MACHINE, "now, opens=gate.opens, length=gate.length)\n                self", "now)\n                self"),
     ("openings are never forgiven", _GATE, "max(0, self.opens - int((now - self._since) / self.length))", "self.opens"),
     ("openings are forgiven at once", _GATE, "self.opens - int((now - self._since) / self.length)", "0"),
+    ("fewer wanted probes wedge", _MACHINE, "        if isinstance(self.gate, HalfOpenGate):\n            self._close_if_enough(self.gate, now)\n", ""),
     ("peek leaves lost probes", _ENGINE, "            machine.give_up_probes(now)\n", ""),
     ("peek sees no probes", _GATE, "return self.probes < most and self.successes + self.probes < wanted", "return True"),
     ("peek counts no needed ones", _GATE, "self.probes < most and self.successes + self.probes < wanted", "self.probes < most"),

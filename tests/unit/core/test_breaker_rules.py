@@ -245,7 +245,7 @@ def test_a_call_of_no_length_is_slow_only_where_nothing_is_fast(shares, clock):
 
 
 def test_good_calls_of_many_threads_are_all_counted_while_the_buckets_turn(clock):
-    breaker = CircuitBreaker(failure_share=1.0, min_calls=10**6, window=1e6, clock=clock)
+    breaker = CircuitBreaker(failure_threshold=None, failure_share=1.0, min_calls=10**6, window=1e6, clock=clock)
     guarded = breaker(lambda error: fail() if error else None)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -828,6 +828,68 @@ def test_a_decorated_method_is_bound(make):
 
     client = Client()
     assert client.get(1, depth=2) == (client, 1, 2)
+
+
+# -- clocks and changes in flight -----------------------------------------------------------------------------------
+
+
+def test_fewer_wanted_probes_than_there_were_good_ones_close_at_once(make, clock):
+    events = []
+    breaker = make(success_threshold=3, listeners=[events.append])
+    breaker.open()
+    clock.advance(10.0)
+    breaker.execute(int)
+    breaker.execute(int)
+    breaker.success_threshold = 2
+    assert (breaker.state, events[-1].new) == ("closed", "closed")
+
+
+def test_settings_that_change_while_calls_run_hold_for_how_they_end(make, clock):
+    breaker = make(failure_threshold=5)
+    permits = [breaker.acquire() for _ in range(4)]
+    permits[0].failure()
+    permits[1].failure()
+    breaker.fail_max = 3
+    breaker.reset_timeout = 2.0
+    permits[2].failure()
+    assert (breaker.state, breaker.stats().retry_after) == ("open", 2.0)
+    permits[3].failure()
+    assert breaker.stats().late == 1
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_the_wall_clock_does_not_matter_to_a_window(shares, clock, step):
+    breaker = shares(failure_share=0.5)
+    run(breaker, bad=3)
+    clock.step_wall(step)
+    assert breaker.stats().failed == 3
+    run(breaker, bad=1)
+    assert breaker.state == "open"
+
+
+def test_a_coarse_clock_that_starts_at_zero():
+    class Coarse(FakeClock):
+        def monotonic(self):
+            return super().monotonic() // 0.0156 * 0.0156
+
+    clock = Coarse(start=0.0)
+    breaker = CircuitBreaker(
+        failure_threshold=None, failure_share=0.5, min_calls=2, window=0.05, reset_timeout=0.005, clock=clock
+    )
+    run(breaker, bad=2)
+    assert is_refused(breaker)
+    clock.advance(0.005)
+    assert is_refused(breaker), "no tick has come"
+    clock.advance(0.0156)
+    run(breaker, good=1)
+    assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize("settings", [{}, {"failure_share": 0.5}, {"is_bad_result": lambda result: False}], ids=["row", "window", "slow path"])
+def test_fifty_calls_are_inside_at_once(make, settings):
+    inside = threading.Barrier(50)
+    guarded = make(**settings)(lambda: inside.wait(JOIN_TIMEOUT) >= 0)
+    assert together(50, lambda i: guarded()) == [True] * 50
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------

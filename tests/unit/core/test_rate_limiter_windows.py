@@ -123,13 +123,14 @@ def test_those_who_wait_are_played_through_every_window(make, clock):
     assert sorted(served) == [("a", 1.0), ("b", 10.0), ("c", 10.0)]
 
 
-def test_those_in_front_are_played_with_their_weights(make, clock):
+@pytest.mark.parametrize("lane", ["normal", "reserved"])
+def test_those_in_front_are_played_with_their_weights(make, clock, lane):
     limiter = make(limits=[(4, 10.0)])
     take(limiter, 4)
-    waiting = Background(limiter.acquire, 3, timeout=None)
+    waiting = Background(limiter.acquire, 3, timeout=None, lane=lane)
     clock.wait_parked(1)
-    assert refusal(limiter, 2, timeout=9.0).retry_after == 20.0
-    assert refusal(limiter, 1, timeout=9.0).retry_after == 10.0
+    assert refusal(limiter, 2, timeout=9.0, lane=lane).retry_after == 20.0
+    assert refusal(limiter, 1, timeout=9.0, lane=lane).retry_after == 10.0
     clock.advance(10.0)
     waiting.result()
 

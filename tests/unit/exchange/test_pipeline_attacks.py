@@ -31,6 +31,7 @@ from hireliab.exchange.sqlite_journal import SQLiteJournal
 from hireliab.exchange.transaction import Proof, State, Verdict
 from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
 from hireliab.testing import ScriptedExchange
+from tests.support.pipeline import Alerts, finish, limit, market
 from tests.support.together import Background, together
 
 UNKNOWN = (OutcomeUnknownError,)
@@ -43,10 +44,6 @@ def exchange(clock):
 
 @pytest.fixture
 def alerts():
-    class Alerts(list):
-        def send_alert(self, **alert):
-            self.append(alert)
-
     return Alerts()
 
 
@@ -80,22 +77,6 @@ def make(clock, exchange, alerts, tmp_path):
 @pytest.fixture
 def pipeline(make):
     return make()
-
-
-def market(pipeline, **more):
-    return pipeline.create_transaction(**{"type": "market_buy", "symbol": "BTC/USDT", "amount": "0.5", **more})
-
-
-def limit(pipeline, **more):
-    return pipeline.create_transaction(
-        **{"type": "limit_buy", "symbol": "BTC/USDT", "amount": "0.5", "price": "100", **more}
-    )
-
-
-def finish(clock, pipeline, transaction, limit=3600.0):
-    handle = pipeline.submit(transaction)
-    clock.advance_until(lambda: transaction._answered or handle.done, limit=limit)
-    return handle.result()
 
 
 def pass_time(clock, seconds):

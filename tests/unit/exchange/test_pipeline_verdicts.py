@@ -16,6 +16,7 @@ from hireliab.exchange.adapter import OrderStatus
 from hireliab.exchange.transaction import Phase, Proof, State, Status, Verdict
 from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
 from hireliab.testing import ScriptedExchange
+from tests.support.pipeline import Alerts, decide, finish, limit, market
 
 
 @pytest.fixture
@@ -25,10 +26,6 @@ def exchange(clock):
 
 @pytest.fixture
 def alerts():
-    class Alerts(list):
-        def send_alert(self, **alert):
-            self.append(alert)
-
     return Alerts()
 
 
@@ -66,28 +63,6 @@ def make(clock, exchange, alerts, events, tmp_path):
 @pytest.fixture
 def pipeline(make):
     return make()
-
-
-def market(pipeline, **more):
-    return pipeline.create_transaction(**{"type": "market_buy", "symbol": "BTC/USDT", "amount": "0.5", **more})
-
-
-def limit(pipeline, **more):
-    return pipeline.create_transaction(
-        **{"type": "limit_buy", "symbol": "BTC/USDT", "amount": "0.5", "price": "100", **more}
-    )
-
-
-def finish(clock, pipeline, transaction, limit=3600.0):
-    """Execute in fake time; returns the result."""
-    handle = pipeline.submit(transaction)
-    clock.advance_until(lambda: transaction._answered or handle.done, limit=limit)
-    return handle.result()
-
-
-def decide(clock, transaction, limit=3600.0):
-    clock.advance_until(lambda: transaction.state.is_terminal, limit=limit)
-    return transaction.result()
 
 
 def test_a_filled_market_order_is_true_with_its_fill(clock, exchange, pipeline, events):
