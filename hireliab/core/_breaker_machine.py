@@ -247,11 +247,14 @@ class Machine:
             self._late += 1
         elif outcome is Outcome.SUCCESS:
             gate.successes += 1
-            if gate.successes >= self.success_threshold:
-                closed = self._closed(gate.generation + 1, now, opens=gate.opens, length=gate.length)
-                self._swap(gate, closed, f"good probes: {gate.successes}")
+            self._close_if_enough(gate, now)
         elif outcome is Outcome.FAILURE:
             self._trip(gate, now, "a probe failed", error)
+
+    def _close_if_enough(self, gate: HalfOpenGate, now: float) -> None:
+        if gate.successes >= self.success_threshold:
+            closed = self._closed(gate.generation + 1, now, opens=gate.opens, length=gate.length)
+            self._swap(gate, closed, f"good probes: {gate.successes}")
 
     # -- by hand ----------------------------------------------------------------------------------------------
 
@@ -285,6 +288,12 @@ class Machine:
         gate = self.gate
         if gate.state is not ISOLATED:
             self._swap(gate, self._closed(gate.generation + 1, now), f"mode: {mode}")
+
+    def want(self, successes: int, now: float) -> None:
+        """Change the number of good probes; where there are enough already, no further one would be admitted."""
+        self.success_threshold = successes
+        if isinstance(self.gate, HalfOpenGate):
+            self._close_if_enough(self.gate, now)
 
     def set_quick(self, quick: bool) -> None:
         """Say whether good calls may skip the lock, from now on."""

@@ -1,7 +1,8 @@
-"""One limit of a rate limiter: what is in its window now, and what will be. Pure; called with the limiter's lock held."""
+"""One limit of a rate limiter: what is in its window now, and what will be. Pure; called with its lock held."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections import deque
@@ -25,6 +26,46 @@ class Token:
         self.weight = weight
         self.lane = lane
         self.owner = owner  # the limiter, until it is given back
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowStats:
+    """
+    One of a limiter's limits.
+
+    Attributes:
+        limit: Most weight in one window.
+        per: Seconds of the window.
+        used: Weight in the present window; after a `preload` or an `observe` it may exceed the limit.
+    """
+
+    limit: int
+    per: float
+    used: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RateLimiterStats:
+    """
+    One consistent look at a limiter.
+
+    Attributes:
+        name: The limiter's name.
+        used: Weight in the fullest of the present windows; see `WindowStats`.
+        limit: Most weight in that one.
+        per: Seconds of that one.
+        waiting: Threads that wait in `acquire`.
+        blocked_for: Seconds until a penalty ends, else 0.0.
+        windows: All of them, the shortest first.
+    """
+
+    name: str
+    used: int
+    limit: int
+    per: float
+    waiting: int
+    blocked_for: float
+    windows: tuple[WindowStats, ...]
 
 
 class Window:

@@ -296,7 +296,11 @@ class CircuitBreaker(Engine, pybreaker.CircuitBreaker):
 
     @success_threshold.setter
     def success_threshold(self, threshold: int) -> None:
-        self._machine.success_threshold = config.whole("success_threshold", threshold, low=1, high=1000)
+        threshold = config.whole("success_threshold", threshold, low=1, high=1000)
+        now = self._monotonic()
+        with self._mx:
+            self._machine.want(threshold, now)
+        self._events.deliver(self._tell_state)
 
     @property
     def fail_counter(self) -> int:

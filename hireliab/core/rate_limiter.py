@@ -8,7 +8,6 @@ limit through one (a full bucket, then what flows in), which is why this is none
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import math
 import threading
@@ -16,7 +15,16 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from hireliab.core import config
-from hireliab.core._limiter_window import NORMAL, RESERVED, Played, Token, Window, make_windows
+from hireliab.core._limiter_window import (
+    NORMAL,
+    RESERVED,
+    Played,
+    RateLimiterStats,
+    Token,
+    Window,
+    WindowStats,
+    make_windows,
+)
 from hireliab.core._threads import renew_after_fork
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import ConfigError, RateLimitedError
@@ -37,46 +45,6 @@ class _Waiter:
         self.lane = lane
         self.condition: threading.Condition | None = None  # with the limiter's lock: each waiter is woken alone
         self.woken = False
-
-
-@dataclasses.dataclass(frozen=True)
-class WindowStats:
-    """
-    One of a limiter's limits.
-
-    Attributes:
-        limit: Most weight in one window.
-        per: Seconds of the window.
-        used: Weight in the present window; after a `preload` or an `observe` it may exceed the limit.
-    """
-
-    limit: int
-    per: float
-    used: int
-
-
-@dataclasses.dataclass(frozen=True)
-class RateLimiterStats:
-    """
-    One consistent look at a limiter.
-
-    Attributes:
-        name: The limiter's name.
-        used: Weight in the fullest of the present windows; see `WindowStats`.
-        limit: Most weight in that one.
-        per: Seconds of that one.
-        waiting: Threads that wait in `acquire`.
-        blocked_for: Seconds until a penalty ends, else 0.0.
-        windows: All of them, the shortest first.
-    """
-
-    name: str
-    used: int
-    limit: int
-    per: float
-    waiting: int
-    blocked_for: float
-    windows: tuple[WindowStats, ...]
 
 
 class RateLimiter:

@@ -63,7 +63,7 @@ MUTANTS = [
     ("the break grows for ever", _MACHINE, "min(self.most, self.base * self.factor**opens)", "self.base * self.factor**opens"),
     ("no jitter", _MACHINE, "length * (1 - self.jitter * random.random())", "length"),
     ("jitter lengthens", _MACHINE, "(1 - self.jitter * random", "(1 + self.jitter * random"),
-    ("a recovery forgets the openings", _MACHINE, "now, opens=gate.opens, length=gate.length)\n                self", "now)\n                self"),
+    ("a recovery forgets the openings", _MACHINE, "now, opens=gate.opens, length=gate.length)\n            self", "now)\n            self"),
     ("openings are never forgiven", _GATE, "max(0, self.opens - int((now - self._since) / self.length))", "self.opens"),
     ("openings are forgiven at once", _GATE, "self.opens - int((now - self._since) / self.length)", "0"),
     ("fewer wanted probes wedge", _MACHINE, "        if isinstance(self.gate, HalfOpenGate):\n            self._close_if_enough(self.gate, now)\n", ""),
