@@ -16,3 +16,5 @@ exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 nitpicky = True
+# The bases of value types that live in private modules.
+nitpick_ignore = [("py:class", "hireliab.core._gate.CircuitState")]
