@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from hireliab.core.circuit_breaker import CircuitBreaker, Permit
 from hireliab.core.clock import Clock
+from hireliab.core.deadline import bounded
 from hireliab.core.rate_limiter import Token
 from hireliab.errors import (
     AuthenticationError,
@@ -173,7 +174,7 @@ class Access:
         probe = breaker is not self.breakers["market"] and self.gate.admit()
         token = None
         try:
-            token = self.limits.acquire(endpoint, timeout=wait, lane=lane)
+            token = self.limits.acquire(endpoint, timeout=bounded(wait) or 0.0, lane=lane)
             # A probe must get through the breakers, which the gate itself holds isolated.
             permit = None if probe else breaker.acquire()
             try:

@@ -17,6 +17,7 @@ import urllib3
 from requests.utils import get_environ_proxies
 
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
+from hireliab.core.deadline import bounded, check
 from hireliab.errors import (
     ConfigError,
     ConnectError,
@@ -130,6 +131,7 @@ class Transport:
             read: Whether the request changes nothing.
 
         Raises:
+            DeadlineExceededError: The `core.deadline` around the call had passed; nothing was sent.
             ConnectError: No byte left.
             OutcomeUnknownError: ResponseTimeoutError, ResponseLostError or MalformedResponseError (body too long,
                 or encoded in an undecodable way).
@@ -138,7 +140,10 @@ class Transport:
             # A forked child: the parent's sockets are not ours to use, nor to close.
             self._left_behind.append(self._session)
             self._open()
-        deadline = self._clock.monotonic() + self._total_timeout
+        check(what)
+        budget = bounded(self._total_timeout)
+        assert budget is not None, "bug: the total time always has a limit"
+        deadline = self._clock.monotonic() + budget
         try:
             return self._exchange(
                 prepare(), what=what, deadline=deadline, max_idle=READ_MAX_IDLE if read else ORDER_MAX_IDLE

@@ -18,6 +18,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.core.config import load, number_or_none, text
+from hireliab.core.deadline import bounded
 from hireliab.errors import ConfigError, PoolCreateError, PoolDeadlockError, PoolStoppedError
 from hireliab.exchange._pool_housekeeper import HOUSEKEEPER, TICK
 from hireliab.exchange._pool_lease import Configured, Connection, Lease
@@ -251,7 +252,8 @@ class ConnectionPool(Generic[C]):
         client is still lent.
 
         Args:
-            timeout: Seconds to wait; None without limit, 0 does not wait; left out, `connection_timeout`.
+            timeout: Seconds to wait; None without limit, 0 does not wait; left out, `connection_timeout`. A
+                `core.deadline` around the call shortens it.
 
         Raises:
             PoolTimeoutError: No client became free in time.
@@ -260,7 +262,7 @@ class ConnectionPool(Generic[C]):
             PoolDeadlockError: This thread holds all clients itself, and would wait for itself. Not with timeout 0.
             PoolStoppedError: The pool is, or was meanwhile, stopped.
         """
-        limit = self._limit(timeout)
+        limit = bounded(self._limit(timeout))
         began = self._clock.monotonic()
         deadline = None if limit is None else began + limit
         if self._inline:
