@@ -55,6 +55,8 @@ READ_ERRORS: tuple[type[Exception], ...] = (
 
 _UNAVAILABLE: tuple[type[Exception], ...] = (NotSentError, *READ_ERRORS)
 
+_LONGEST_PAUSE = 3600.0  # seconds that one answer may silence the limiter; a longer ban is asked for again then
+
 _PRESET: Any = object()  # told from None, which says "without"
 
 
@@ -216,6 +218,7 @@ class Policy:
         except ThrottledError as error:
             asked = pause_asked_by(error)
             if limiter is not None and asked is not None:
+                asked = min(asked, _LONGEST_PAUSE)
                 limiter.penalize(asked)
             raise
 

@@ -13,6 +13,7 @@ import functools
 import logging
 import math
 import random
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
@@ -22,7 +23,7 @@ from hireliab.core._retry_entries import Entry, sort_entries, wrong
 from hireliab.core._threads import Stop
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.core.deadline import remaining
-from hireliab.errors import NotSentError, ThrottledError
+from hireliab.errors import NotSentError, OutcomeUnknownError, ThrottledError
 
 __all__ = ["Retry", "RetryBudget", "RetryBudgetStats", "retry"]
 
@@ -67,9 +68,11 @@ class Retry:
     Calls a function again after certain errors.
 
     Without `idempotent` these are the errors that prove that the call did not go out: a `NotSentError` whose
-    `retryable` is True (ConnectError, PoolTimeoutError, RateLimitedError) and `ThrottledError`. With it, `on` names
-    them. Never retried: what is no Exception, such as KeyboardInterrupt; and a `NotSentError` that is not `retryable`
-    (an open circuit, a full bulkhead, a passed deadline), unless `on` names its kind.
+    `retryable` is True (ConnectError, PoolTimeoutError, RateLimitedError) and `ThrottledError`; but not one that was
+    raised while the call itself handled an `OutcomeUnknownError`, such as a look-up that is throttled after an order
+    whose answer was lost. With it, `on` names them. Never retried: what is no Exception, such as KeyboardInterrupt; and
+    a `NotSentError` that is not `retryable` (an open circuit, a full bulkhead, a passed deadline), unless `on` names
+    its kind.
 
     A result that a tenacity strategy rejects is retried too, with `idempotent`, and returned when it gives up.
 
@@ -277,7 +280,9 @@ class Retry:
             facts.setdefault("retry_elapsed", now - call.failed_at)
 
     def _is_retryable(self, call: _Call, error: Exception) -> bool:
-        """Whether this kind of error may be retried at all."""
+        """Whether this error may be retried at all."""
+        if not self.idempotent and _hides_unknown(error):
+            return False
         sure = isinstance(error, ThrottledError) or (isinstance(error, NotSentError) and error.retryable)
         if self._types is None:
             return sure
@@ -387,11 +392,14 @@ def retry(**settings: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def pause_asked_by(error: BaseException | None) -> float | None:
-    """Seconds of the error's `retry_after`; None when it has none, or nonsense (negative, NaN, infinite)."""
+    """Seconds of the error's `retry_after`; None when it has none, or nonsense (negative, NaN, infinite, beyond a float)."""
     asked = getattr(error, "retry_after", None)
     if isinstance(asked, bool) or not isinstance(asked, int | float) or not 0 <= asked < math.inf:
         return None
-    return asked
+    try:
+        return float(asked)
+    except OverflowError:  # JSON knows whole numbers of any length
+        return None
 
 
 def _plan(state: Any, pause: float) -> None:
@@ -412,6 +420,22 @@ def _is_spent(error: BaseException) -> bool:
             return True
         # Not the context: an error raised in a handler of a spent one is an error of its own.
         link = link.__cause__
+    return False
+
+
+def _hides_unknown(error: BaseException) -> bool:
+    """Whether it came up while the call handled an error of unknown outcome: an order lost, then its look-up refused."""
+    for _ in range(_LINKS):
+        link = error.__context__ if error.__cause__ is None else error.__cause__
+        if link is None:
+            return False
+        error = link
+        if isinstance(link, OutcomeUnknownError):
+            # Not one that our caller is handling: that one was caught in a frame around this one.
+            caught, frame = link.__traceback__, sys._getframe()
+            while caught is not None and frame.f_back is not None and frame is not caught.tb_frame:
+                frame = frame.f_back
+            return caught is None or frame is not caught.tb_frame
     return False
 
 

@@ -4,9 +4,14 @@ _FILE = "hireliab/core/retry.py"
 _ENTRIES = "hireliab/core/_retry_entries.py"
 _BUDGET = "hireliab/core/_retry_budget.py"
 
-TESTS = ["tests/unit/core/test_retry.py", "tests/property/test_retry_budget.py"]
+TESTS = [
+    "tests/unit/core/test_retry.py",
+    "tests/property/test_retry_budget.py",
+    "tests/unit/core/test_adversarial_cases.py",
+]
 
 MUTANTS = [
+    ("an order is sent again when its look-up is refused", _FILE, "if not self.idempotent and _hides_unknown(error):", "if False:"),
     ("one call too many", _FILE, "call.attempts >= self.attempts", "call.attempts > self.attempts"),
     ("an unknown outcome is retried by default", _FILE, "        if self._types is None:\n            return sure\n", "        if self._types is None:\n            return True\n"),
     ("what is not retryable is retried", _FILE, "(isinstance(error, NotSentError) and error.retryable)", "isinstance(error, NotSentError)"),
