@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -48,6 +49,8 @@ def test_pyproject_holds_no_metadata():
 
 
 def test_the_top_level_is_the_fixed_one():
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed here")
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
