@@ -164,6 +164,8 @@ class Proof(enum.Enum):
     ABSENT = "ABSENT"
     CANCELLED = "CANCELLED"
     OPERATOR = "OPERATOR"
+    ACKNOWLEDGED = "ACKNOWLEDGED"
+    """Of a call without a look-up: it returned, and nobody read it back."""
 
 
 class Verdict(enum.Enum):

@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-COMMIT_RULES = ("accepted", "filled")
+COMMIT_RULES = ("accepted", "filled", "filled_or_cancel")
 PARTIAL_RULES = ("raise", "accept")
 
 
@@ -63,7 +63,12 @@ class Record:
     One row of the journal: everything that recovery needs. Money is Decimal here and plain text on disk.
 
     Attributes:
-        kind: "ORDER", or "CANCEL" for a child that cancels the parent's order.
+        kind: "ORDER", "CANCEL" for a child that cancels the parent's order, or "CALL" for a call of the user's own
+            function (@verified_transaction).
+        goal: "COMMIT", or "ROLLBACK" once a durable intent to cancel the order was written; kept while unknown.
+        timeout: Seconds after the send until the commit rule gives up and cancels, or None.
+        deadline: The same as Unix seconds of the venue's clock, fixed before the send.
+        owner: Which pipeline instance wrote it; epoch counts the claims by recovering ones.
         attempt: How many sends were intended.
         sent_wall: Unix seconds (ours) of the last barrier before a send, or None.
         baseline: The newest own venue order id known before the send: ours is newer.
@@ -82,6 +87,11 @@ class Record:
     idempotency_key: str | None = None
     commit: str = "accepted"
     on_partial: str = "raise"
+    goal: str = "COMMIT"
+    timeout: float | None = None
+    deadline: float | None = None
+    owner: str = ""
+    epoch: int = 1
     proof: Proof = Proof.NONE
     reason: str = ""
     version: int = 0
@@ -134,7 +144,8 @@ class Record:
     def verdict(self) -> Verdict:
         """What a caller is told when asked now."""
         if self.state is State.COMPLETED:
-            return Verdict.PARTIAL if self.proof is Proof.PARTIAL else Verdict.COMPLETED
+            by_word = self.proof is Proof.OPERATOR and money.ZERO < self.filled < self.order.amount
+            return Verdict.PARTIAL if self.proof is Proof.PARTIAL or by_word else Verdict.COMPLETED
         if self.state is State.FAILED:
             return FAILED_VERDICTS[self.proof]
         if self.state is State.ROLLED_BACK:
