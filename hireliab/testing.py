@@ -411,6 +411,17 @@ class ScriptedExchange:
             ]
         return OrderListing(orders=tuple(sorted(orders, key=lambda o: int(o.order_id))), since=order_id, started=started)
 
+    def list_open_orders(self) -> ListingRead:
+        """See ExchangeAdapter."""
+        listing = self.list_orders_since("0")
+        if isinstance(listing, Unavailable):
+            return listing
+        return dataclasses.replace(listing, orders=tuple(o for o in listing.orders if not o.status.is_closed))
+
+    def reference_price(self, symbol: str) -> Decimal | Unavailable:  # noqa: ARG002 - every market has the same
+        """See ExchangeAdapter."""
+        return self.last_price if self.blind is None else Unavailable(self.blind)
+
     def newest_order_id(self) -> str | Unavailable:
         """See ExchangeAdapter."""
         if self.blind is not None:

@@ -1,9 +1,15 @@
-"""A verified cancel: a child row with its own barrier, and what it tells its parent."""
+"""
+A verified cancel: a child row with its own barrier, and what it tells its parent; or the roll back of a transaction whose
+commit rule gave up, where the intent to cancel is a state of its own row.
+"""
 
 from __future__ import annotations
 
-from hireliab.errors import InvalidOrderError, OutcomeUnknownError
+from collections.abc import Callable
+
+from hireliab.errors import InvalidOrderError, OrderNotFoundError, OutcomeUnknownError
 from hireliab.exchange._ledger import Ledger
+from hireliab.exchange.adapter import ExchangeAdapter, OrderState
 from hireliab.exchange.transaction import Proof, Record, State, Transaction, new_id
 
 
@@ -16,7 +22,8 @@ def cancel_of(parent: Record, *, wall: float) -> Record:
         OutcomeUnknownError: The order has not been found yet.
     """
     if parent.kind != "ORDER":
-        raise InvalidOrderError(f"transaction {parent.txn_id}: is a cancel itself; cancel its parent", by="hireliab")
+        what = "is a cancel itself; cancel its parent" if parent.kind == "CANCEL" else "is a call of your own function"
+        raise InvalidOrderError(f"transaction {parent.txn_id}: {what}", by="hireliab")
     if parent.order_id is None:
         if parent.state.is_terminal or parent.state is State.NEW:
             raise InvalidOrderError(
@@ -60,3 +67,38 @@ def close_parent(ledger: Ledger, parent: Transaction, child: Record) -> None:
     )
     if new is not None:
         ledger.tell("filled" if child.proof is Proof.FILLED else "closed", new, topic="order")
+
+
+def roll_back(
+    transaction: Transaction, *, ledger: Ledger, adapter: ExchangeAdapter, check_open: Callable[[], None], cause: str
+) -> OrderState | None:
+    """
+    Write the intent to cancel the transaction's live order (T18, a barrier), and send the cancel once.
+
+    Without the barrier a crash would leave a row whose recovery aims at having the order, not at having it closed.
+
+    Returns:
+        The order as the answer shows it, or None where it does not or nobody may cancel now; reads tell.
+
+    Raises:
+        NotSentError, JournalError: Nothing was written and nothing was sent.
+    """
+    record = transaction.record
+    assert record.order_id is not None, "bug: only an order that is known can be rolled back"
+    prepared = adapter.prepare_cancel(record.order_id)
+    try:
+        moved = ledger.move(transaction, record, "T18", State.CANCELLING, cause=cause, goal="ROLLBACK")
+    except BaseException:
+        prepared.abandon()
+        raise
+    if moved is None:
+        prepared.abandon()
+        return None
+    try:
+        return prepared.submit(check_open)
+    except OrderNotFoundError:
+        return None
+    except Exception as error:
+        transaction.answer_error(error)
+        ledger.note(transaction, transaction.record, cause=f"cancel: {type(error).__name__}: {error}")
+        return None

@@ -6,7 +6,7 @@ import dataclasses
 from decimal import Decimal
 
 from hireliab.core import config, money
-from hireliab.errors import ConfigError, InvalidOrderError
+from hireliab.errors import InvalidOrderError
 from hireliab.exchange.adapter import ORDER_TYPES, SIDES, Order
 from hireliab.exchange.transaction import COMMIT_RULES, PARTIAL_RULES, Record, payload_hash
 
@@ -25,11 +25,15 @@ def make_record(
     idempotency_key: str | None,
     commit: str | None,
     on_partial: str,
-    timeout: object,
+    timeout: float | None,
     created: float,
+    patience: float,
 ) -> Record:
     """
     Check the form of everything; the market's rules are the adapter's.
+
+    Args:
+        patience: Seconds that "filled_or_cancel" waits where no timeout is given.
 
     Raises:
         ConfigError: A word that is not one of the choices.
@@ -43,13 +47,9 @@ def make_record(
         if order_type == "stop_market":
             commit = "accepted"  # it rests until its trigger, perhaps for days
     config.choice("commit", commit, COMMIT_RULES)
-    if timeout is not None:
-        raise ConfigError(
-            "timeout: the commit rule that cancels after a timeout is not available yet; leave it out",
-            setting="timeout",
-            value=timeout,
-            allowed="None",
-        )
+    timeout = config.number_or_none("timeout", timeout, above=0, high=30 * 86400)
+    if timeout is None and commit == "filled_or_cancel":
+        timeout = patience
     if idempotency_key is not None:
         config.text("idempotency_key", idempotency_key)
     if not isinstance(symbol, str) or not symbol.strip() or not symbol.isascii() or len(symbol) > 40:
@@ -71,6 +71,7 @@ def make_record(
         idempotency_key=idempotency_key,
         commit=commit,
         on_partial=on_partial,
+        timeout=timeout,
         created=created,
         updated=created,
     )

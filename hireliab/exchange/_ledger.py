@@ -80,8 +80,9 @@ class Ledger:
         self._clock = clock
         self._bus = bus
         self._alerts = alerts
-        self._lock = threading.Lock()  # guards _live, _acks, _sends and _on_decided
+        self._lock = threading.Lock()  # guards _live, _unknown, _acks, _sends and _on_decided
         self._live: dict[str, Transaction] = {}
+        self._unknown: dict[str, tuple[object, ...]] = {}  # fingerprints of those whose outcome is not known
         self._acks: list[tuple[float, str]] = []
         self._sends: deque[tuple[float, Order]] = deque()
         self._on_decided: Callable[[str], None] = lambda _txn_id: None
@@ -101,6 +102,21 @@ class Ledger:
         """Take a transaction among the live ones."""
         with self._lock:
             self._live[transaction.id] = transaction
+            self._mark_locked(transaction.record)
+
+    def _mark_locked(self, record: Record) -> None:
+        if record.state in (State.RESOLVING, State.UNKNOWN) and record.kind == "ORDER":
+            self._unknown[record.txn_id] = fingerprint(record.order)
+        else:
+            self._unknown.pop(record.txn_id, None)
+
+    def unknown_equals(self, order: Order, *, to_other_than: str) -> list[str]:
+        """Ids of the other transactions that ask for the same and whose outcome is not known."""
+        with self._lock:
+            if not self._unknown:
+                return []
+            key = fingerprint(order)
+            return [txn_id for txn_id, of in self._unknown.items() if of == key and txn_id != to_other_than]
 
     def find(self, txn_id: str) -> Transaction | None:
         """A live transaction by id."""
@@ -161,6 +177,9 @@ class Ledger:
         )
         if new is None:
             return None
+        if to is not expected.state:
+            with self._lock:
+                self._mark_locked(new)
         if to.is_terminal:
             self.settled(transaction.id)
         self._drop_if_finished(transaction, new)
@@ -301,6 +320,12 @@ class Ledger:
             )
         except Exception as error:
             _log.warning("alert %r was not taken: %s", title, error)
+
+
+def fingerprint(order: Order) -> tuple[object, ...]:
+    """What makes two orders equal; the price of a market order is only expected."""
+    price = None if order.type in ("market", "stop_market") else order.price
+    return (order.symbol, order.side, order.type, order.amount, price, order.stop_price)
 
 
 def event_id(record: Record) -> str:

@@ -112,6 +112,17 @@ class Listings:
         """Own open spot orders; on the normal lane, and it raises."""
         return self._page(status="open", order="id", symbol=symbol, lane="normal").orders
 
+    def open_now(self) -> ListingRead:
+        """Own open spot orders, oldest first, as a listing."""
+        started = self._clock.monotonic()
+        try:
+            page = self._page(status="open", order="id")
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever it is, it proves nothing
+            return Unavailable(error)
+        return OrderListing(orders=page.orders, since="0", started=started)
+
     def _page(
         self,
         *,

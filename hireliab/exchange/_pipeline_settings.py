@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
-from hireliab.core import config
-from hireliab.errors import ConfigError
+from hireliab.core import config, money
+from hireliab.errors import ConfigError, InvalidOrderError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
@@ -28,6 +30,12 @@ class PipelineConfig:
         watch_interval: Time between two looks at orders that rest in the book.
         afterwatch: How long an order that is presumed absent is looked for all the same.
         max_running: Most transactions at once.
+        max_notional: Most value of one order for each quote currency, such as {"USDT": 500}; others are not limited.
+        price_collar: Most distance of a limit or expected price from the market's, as a share of it (0.05 is 5 %).
+        orders_per_minute: Most orders within any 60 seconds, counted over restarts.
+        duplicate_guard: Refuse an order that equals one whose outcome is not known.
+        operator_interval: Time between looks at the commands of ``hireliab transactions``, and between writes of
+            status.json; None switches both off.
     """
 
     name: str = "default"
@@ -39,6 +47,11 @@ class PipelineConfig:
     watch_interval: float = 10.0
     afterwatch: float = 86400.0
     max_running: int = 64
+    max_notional: Mapping[str, object] | None = None
+    price_collar: float | None = None
+    orders_per_minute: int | None = None
+    duplicate_guard: bool = True
+    operator_interval: float | None = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -52,6 +65,23 @@ class PipelineConfig:
         config.number("watch_interval", self.watch_interval, above=0, high=3600)
         config.number("afterwatch", self.afterwatch, low=0, high=30 * 86400)
         config.whole("max_running", self.max_running, low=1, high=10000)
+        if self.max_notional is not None:
+            object.__setattr__(self, "max_notional", _amounts(self.max_notional))
+        config.number_or_none("price_collar", self.price_collar, above=0, high=10)
+        if self.orders_per_minute is not None:
+            config.whole("orders_per_minute", self.orders_per_minute, low=1, high=100_000)
+        config.flag("duplicate_guard", self.duplicate_guard)
+        config.number_or_none("operator_interval", self.operator_interval, above=0, high=3600)
+
+
+def _amounts(given: object) -> dict[str, Decimal]:
+    allowed = "a mapping of quote currency to amount, such as {'USDT': 500}"
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"max_notional must be {allowed}, got {given!r:.60}", setting="max_notional", allowed=allowed)
+    try:
+        return {str(currency).upper(): money.positive(most, what="max_notional") for currency, most in given.items()}
+    except InvalidOrderError as error:
+        raise ConfigError(str(error), setting="max_notional", value=given, allowed=allowed) from None
 
 
 def default_folder(name: str) -> Path:

@@ -7,14 +7,17 @@ wrote it is dead (it held the folder's lock), so its last byte has left by now.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hireliab.core.clock import Clock
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._resolver import Resolver
-from hireliab.exchange.transaction import Proof, State, Transaction
+from hireliab.exchange.adapter import ExchangeAdapter, OrderListing, Unavailable
+from hireliab.exchange.journal import Journal
+from hireliab.exchange.transaction import Proof, Record, State, Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +78,39 @@ class Gate:
             return tuple(sorted(set(self._waiting_for.values())))
 
 
-def recover(*, ledger: Ledger, resolver: Resolver, gate: Gate, clock: Clock) -> RecoveryReport:
-    """Take over what the last process left unfinished."""
-    records = ledger.journal.unfinished()
+def first_listing(records: Sequence[Record], *, journal: Journal, adapter: ExchangeAdapter) -> OrderListing | None:
+    """
+    One look at the exchange's orders that serves all of a start: the watermark, orphans, and what is unfinished.
+
+    A new journal knows no order to list from: there it is the open orders, and the newest id is asked for.
+    """
+    if journal.watermark == "0" and not records:
+        newest = adapter.newest_order_id()
+        listing = adapter.list_open_orders()
+        if not isinstance(newest, Unavailable):
+            journal.note_watermark(newest)
+    else:
+        floors = [int(journal.watermark)] if journal.watermark != "0" else []
+        floors += [int(r.baseline) for r in records if not r.state.is_terminal or r.watch_until is not None]
+        floors += [int(r.order_id) - 1 for r in records if r.order_id is not None]
+        listing = adapter.list_orders_since(str(max(0, min(floors))))
+    return None if isinstance(listing, Unavailable) else listing
+
+
+def recover(
+    *, records: Sequence[Record], ledger: Ledger, resolver: Resolver, gate: Gate, clock: Clock, owner: str
+) -> RecoveryReport:
+    """
+    Take over what the last process left unfinished.
+
+    Args:
+        records: What the journal holds unfinished, under its lock.
+        owner: Who claims them (T27): one barrier for all.
+    """
+    records = [record if record.state.is_terminal else _claimed(record, owner, clock) for record in records]
+    claims = [(record, f"T27 claimed by {owner}") for record in records if not record.state.is_terminal]
+    if claims:
+        ledger.journal.write_many(claims, barrier=True)
     not_sent, undecided, resting = [], [], []
     for record in records:
         transaction = Transaction(record, clock=clock)
@@ -114,3 +147,8 @@ def recover(*, ledger: Ledger, resolver: Resolver, gate: Gate, clock: Clock) -> 
             f" {', '.join(report.gated) or 'no symbol'} wait; nothing is sent again",
         )
     return report
+
+
+def _claimed(record: Record, owner: str, clock: Clock) -> Record:
+    claimed = record.move("T27", record.state, owner=owner, epoch=record.epoch + 1)
+    return dataclasses.replace(claimed, updated=clock.time())

@@ -13,21 +13,25 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from hireliab.core._threads import Stop, join_all, run_forever, start_thread
 from hireliab.core.clock import Clock
 from hireliab.errors import NotSentError, OrderNotFoundError
 from hireliab.exchange import evidence
+from hireliab.exchange._commit_rule import CommitRule
 from hireliab.exchange._ledger import Ledger
+from hireliab.exchange._orphans import Orphans
 from hireliab.exchange._pipeline_settings import PipelineConfig
+from hireliab.exchange._watching import Watching
 from hireliab.exchange.adapter import (
     Absent,
     ExchangeAdapter,
     FillListing,
     Found,
     OrderListing,
+    OrderRead,
     OrderState,
-    OrderStatus,
     Unavailable,
 )
 from hireliab.exchange.transaction import Proof, Record, State, Transaction, seen
@@ -40,11 +44,11 @@ LOOKUP_DELAYS = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0)
 """Seconds between single look-ups of a young case; the last one repeats, and grows with the listings' pace."""
 LOOKUP_SPACING = 0.25
 """Seconds between any two single look-ups on average: 240 a minute of the 300 that orders/status allows."""
-AFTERWATCH_AGES = (60.0, 300.0, 900.0, 3600.0)
-"""Seconds after an ABSENT verdict at which the order is looked for again; then every hour."""
 CANCEL_AGAIN_AFTER = 3.0
 """Seconds after which a cancel is sent again when the order is still open; cancelling by id is idempotent."""
 _IDLE = 3600.0
+FEW = 3
+"""So many recovered cases are looked up at once; more of them wait for one listing that serves all."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -69,19 +73,45 @@ class Case:
         return record.kind == "ORDER" and (record.order_id is None or self.unknown_id)
 
 
+class Calls(Protocol):
+    """The user's own look-ups, for rows of kind CALL."""
+
+    def look(self, record: Record) -> OrderRead:
+        """Ask the look-up of the record's function."""
+
+    def complete(self, record: Record) -> bool:
+        """Whether that look-up sees closed orders, too, so that its "no" counts."""
+
+    def knows(self, record: Record) -> bool:
+        """Whether there is one."""
+
+
 class Resolver:
     """The one owner of every transaction that no runner has."""
 
     def __init__(
-        self, *, ledger: Ledger, adapter: ExchangeAdapter, config: PipelineConfig, clock: Clock, stop: Stop
+        self,
+        *,
+        ledger: Ledger,
+        adapter: ExchangeAdapter,
+        config: PipelineConfig,
+        clock: Clock,
+        stop: Stop,
+        orphans: Orphans,
+        calls: Calls,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
+        self._orphans = orphans
+        self._calls = calls
+        self._on_step = on_step
         self._adapter = adapter
         self._config = config
         self._clock = clock
         self._stop = stop
         self._lock = threading.Lock()  # guards _incoming and _settled_hook
         self._incoming: list[Case] = []
+        self._first: OrderListing | None = None  # set before the thread starts
         self._cases: dict[str, Case] = {}  # the resolver thread's own, like everything below
         self._last_listing = -_IDLE
         self._blind_since: float | None = None
@@ -89,10 +119,20 @@ class Resolver:
         self._thread: threading.Thread | None = None
         self._told_no_ids = False
         self._kept_capability: bool | None = None
-        self._watches: dict[str, tuple[float, int]] = {}  # txn id -> next look, looks done
+        self.commit_rule = CommitRule(
+            ledger=ledger, adapter=adapter, clock=clock, check_open=self._check_open, found=self.found
+        )
+        self._watching = Watching(ledger=ledger, clock=clock, resurrected=self._take_back)
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, first: OrderListing | None) -> None:
+        """
+        Start the thread.
+
+        Args:
+            first: A listing that was started after the journal's lock was taken: it serves every recovered case,
+                because the process that sent their orders was dead by then.
+        """
+        self._first = first
         self._thread = start_thread(
             lambda: run_forever(self.step, self._stop, what="resolver"), name=f"hireliab.resolver.{self._config.name}"
         )
@@ -119,6 +159,11 @@ class Resolver:
             self._incoming.append(Case(transaction, proof, now, refused, next_look=now))
         self._stop.wake()
 
+    def _take_back(self, transaction: Transaction, order: OrderState) -> None:
+        """A transaction that was presumed absent is not."""
+        self.add(transaction)
+        self.found(transaction, order)
+
     def follow(self) -> None:
         """Wake up: an order rests in the book now."""
         self._stop.wake()
@@ -129,9 +174,15 @@ class Resolver:
         """Do what is due; returns the seconds until the next step."""
         with self._lock:
             incoming, self._incoming = self._incoming, []
-        for case in incoming:
+        for place, case in enumerate(incoming):
+            if len(incoming) > FEW:  # a recovery: a listing serves them all, single look-ups would go over the limit
+                case.next_look += (place + 1) * LOOKUP_SPACING
             self._cases[case.transaction.id] = case
+        if self._first is not None:
+            first, self._first = self._first, None
+            self._use(first, list(self._cases.values()))
         for case in list(self._cases.values()):
+            self._on_step()
             if self._stop.is_set:
                 return None
             if case.transaction.state.is_terminal:
@@ -140,6 +191,7 @@ class Resolver:
                 self._guarded(case.transaction, partial(self._look, case))
         if not self._stop.is_set and self._listing_due() <= 0:
             self._list()
+        self._on_step()
         self._watch_blindness()
         self._keep_capability()
         return self._pause()
@@ -161,6 +213,8 @@ class Resolver:
         now = self._clock.monotonic()
         waits = [max(0.0, case.next_look - now) for case in self._cases.values()]
         waits.append(self._listing_due())
+        if self._config.operator_interval is not None:
+            waits.append(self._config.operator_interval)
         with self._lock:
             if self._incoming:
                 return 0.0
@@ -183,12 +237,8 @@ class Resolver:
         if any(t.record.is_open_at_venue for t in live):
             paces.append(self._config.watch_interval)
         waits = [self._last_listing + min(paces) - now] if paces else []
-        waits += [self._watch_due(t) - now for t in live if t.record.watch_until is not None]
+        waits += [self._watching.due(t) - now for t in live if t.record.watch_until is not None]
         return min(waits, default=_IDLE)
-
-    def _watch_due(self, transaction: Transaction) -> float:
-        """Monotonic seconds at which a presumed absent order is looked for next."""
-        return self._watches.setdefault(transaction.id, (self._clock.monotonic() + AFTERWATCH_AGES[0], 0))[0]
 
     def _watch_blindness(self) -> None:
         if not self._cases:
@@ -218,35 +268,61 @@ class Resolver:
         delay = LOOKUP_DELAYS[min(case.looks + 1, len(LOOKUP_DELAYS) - 1)]
         age = self._clock.monotonic() - case.added
         case.looks += 1
-        if record.order_id is not None and not (self._is_second_look(case) and record.kind == "ORDER"):
+        if record.kind == "CALL":
+            read = self._calls.look(record)
+        elif record.order_id is not None and not (self._is_second_look(case) and record.kind == "ORDER"):
             read = self._adapter.find_by_id(record.order_id)
         else:
             read = self._adapter.find_by_client_id(record.order.client_order_id)
         # Counted from the end of the read: a dead exchange must not keep the thread in one case's time-outs.
         # Many cases share the endpoint's limit, so each is looked up less often the more there are.
         delay = max(delay if age < 60.0 else self._pace(age), len(self._cases) * LOOKUP_SPACING)
-        case.next_look = self._clock.monotonic() + delay
+        case.next_look = self._clock.monotonic() + min(delay, max(0.0, self.commit_rule.time_left(case.transaction)))
         self._saw(worked=not isinstance(read, Unavailable))
-        if isinstance(read, Found):
+        if record.kind == "CALL":
+            self._look_at_call(case, record, read)
+        elif isinstance(read, Found):
             self.found(case.transaction, read.order)
             if evidence.speaks_of(record, read.order) and record.kind == "ORDER":
                 if evidence.has_fields_of(record.order, read.order):
                     case.unknown_id = False
                 else:
                     self._shout(case, record, (read.order,), "a venue order that is different carries its id")
-            if record.kind == "CANCEL" and read.order.order_id == record.order_id:
+            self.commit_rule.enforce(case.transaction)
+            if case.transaction.record.is_rollback and read.order.order_id == record.order_id:
                 self._cancel_again(case, read.order)
         elif isinstance(read, Absent) and record.order_id is not None and record.kind == "ORDER":
             self._lost_by_id(case, record)
         if case.transaction.state.is_terminal:
             self._close(case)
 
+    def _look_at_call(self, case: Case, record: Record, read: OrderRead) -> None:
+        """A call of the user's own function, seen through the user's own look-up."""
+        if isinstance(read, Found):
+            cause = f"the look-up shows {read.order.raw_status or read.order.status.value or 'it'}"
+            self._ledger.move(
+                case.transaction,
+                record,
+                "T11",
+                State.COMPLETED,
+                cause=cause,
+                proof=Proof.LIVE,
+                reason="",
+                needs_human=False,
+                **seen(read.order),
+            )
+        elif isinstance(read, Absent) and self._calls.complete(record):
+            if case.proof.negative(started=self._clock.monotonic(), canary_shown=True):
+                self._absent(case, record)
+        elif not self._calls.knows(record):
+            self._shout(case, record, (), "no look-up is known for its function, so only a person can find out")
+
     def _lost_by_id(self, case: Case, record: Record) -> None:
         """The venue gave an id and does not know it: after the visibility window that is a riddle for listings."""
         if self._clock.monotonic() - case.added <= self._config.visibility_window:
             return
         case.unknown_id = True
-        if record.state is State.ACKED:
+        if record.state in (State.ACKED, State.WORKING):
             cause = f"order {record.order_id} not found by its id"
             self._ledger.move(case.transaction, record, "T13", State.RESOLVING, cause=cause)
 
@@ -289,7 +365,7 @@ class Resolver:
         self._ledger.note_order_id(order.order_id)
         self._ledger.settled(record.txn_id)  # it is known what there is, so new orders need not wait for it
         facts = seen(order)
-        if record.kind == "CANCEL":
+        if record.is_rollback:
             step = evidence.settle_cancel(record, order)
             if step is not None and record.state is State.UNKNOWN:
                 back = self._ledger.move(transaction, record, "T16", State.CANCELLING, cause="found", **facts)
@@ -313,9 +389,19 @@ class Resolver:
                 **facts,
             )
         elif record.kind == "ORDER" and record.state is State.RESOLVING:
-            self._ledger.move(transaction, record, "T10", State.ACKED, cause=cause, **facts)
-        elif record.kind == "ORDER" and record.state is State.UNKNOWN and record.order_id is None:
-            self._ledger.move(transaction, record, "T16", State.ACKED, cause=cause, **facts)
+            to = State.WORKING if order.status.is_live else State.ACKED
+            self._ledger.move(transaction, record, "T10", to, cause=cause, **facts)
+        elif record.kind == "ORDER" and record.state is State.ACKED and order.status.is_live:
+            self._ledger.move(transaction, record, "T10", State.WORKING, cause=cause, **facts)
+        elif record.state is State.UNKNOWN and record.is_rollback:
+            self._ledger.move(transaction, record, "T16", State.CANCELLING, cause=cause, **facts)
+        elif (
+            record.kind == "ORDER"
+            and record.state is State.UNKNOWN
+            and (record.order_id is None or record.timeout is not None)
+        ):
+            to = State.WORKING if order.status.is_live else State.ACKED
+            self._ledger.move(transaction, record, "T16", to, cause=cause, **facts)
         elif any(getattr(record, name) != value for name, value in facts.items()):
             self._ledger.note(transaction, record, cause=cause, **facts)
 
@@ -329,7 +415,7 @@ class Resolver:
             if c.is_lost and not c.transaction.state.is_terminal and c.added <= started
         ]
         resting = [t for t in self._ledger.live() if t.record.is_open_at_venue]
-        watched = [t for t in self._ledger.live() if t.record.watch_until and self._watch_due(t) <= started]
+        watched = [t for t in self._ledger.live() if t.record.watch_until and self._watching.due(t) <= started]
         floors = [int(c.transaction.record.baseline) for c in lost]
         floors += [int(t.record.baseline) for t in watched]
         floors += [int(t.record.order_id) - 1 for t in resting if t.record.order_id is not None]
@@ -339,19 +425,9 @@ class Resolver:
         self._saw(worked=not isinstance(orders, Unavailable))
         if isinstance(orders, Unavailable):
             return
-        by_id = {order.order_id: order for order in orders.orders}
-        for transaction in resting:
-            shown = by_id.get(transaction.record.order_id or "")
-            if shown is not None:
-                self._guarded(transaction, partial(self._follow, transaction, shown))
+        self._use(orders, lost)
         for transaction in watched:
-            self._guarded(transaction, partial(self._afterwatch, transaction, orders))
-        if orders.orders:
-            self._ledger.note_watermark(max(by_id, key=int))
-        for case in lost:
-            ours = [o for o in orders.orders if o.client_order_id == case.transaction.client_order_id]
-            if len(ours) == 1:
-                self._guarded(case.transaction, partial(self.found, case.transaction, ours[0]))
+            self._guarded(transaction, partial(self._watching.look, transaction, orders))
         # Fills are asked for only where the orders did not tell: their pages are many when the bot is busy.
         lost = [case for case in lost if case.is_lost and not case.transaction.state.is_terminal]
         if not lost:
@@ -361,6 +437,28 @@ class Resolver:
         listed = fills if isinstance(fills, FillListing) else None
         for case in lost:
             self._guarded(case.transaction, partial(self._weigh, case, orders, listed))
+
+    def _use(self, orders: OrderListing, cases: list[Case]) -> None:
+        """Take from a listing what it shows of resting orders, of cases, and of orders that nobody knows."""
+        by_id = {order.order_id: order for order in orders.orders}
+        by_client_id: dict[str, list[OrderState]] = {}
+        for order in orders.orders:
+            if order.client_order_id is not None:
+                by_client_id.setdefault(order.client_order_id, []).append(order)
+        for transaction in self._ledger.live():
+            shown = by_id.get(transaction.record.order_id or "")
+            if shown is not None and transaction.record.is_open_at_venue:
+                self._guarded(transaction, partial(self._watching.follow, transaction, shown))
+        for case in cases:
+            record = case.transaction.record
+            ours = by_client_id.get(record.order.client_order_id, [])
+            if not ours and record.order_id in by_id:
+                ours = [by_id[record.order_id]]
+            if len(ours) == 1 and record.kind != "CALL":
+                self._guarded(case.transaction, partial(self.found, case.transaction, ours[0]))
+        if orders.orders:
+            self._ledger.note_watermark(max(by_id, key=int))
+            self._orphans.notice(orders.orders)
 
     def _keep_capability(self) -> None:
         """What the adapter has learnt of closed orders' client ids must survive a restart."""
@@ -421,6 +519,11 @@ class Resolver:
         return evidence.Finding(tuple(ours), tuple(candidates), (*open_leads, *finding.leads[5:]), finding.nameless)
 
     def _absent(self, case: Case, record: Record) -> None:
+        if record.state is State.CANCELLING:  # the exchange forgot an order that it had acknowledged
+            back = self._ledger.move(case.transaction, record, "T15", State.UNKNOWN, cause="not found any more")
+            if back is None:
+                return
+            record = back
         row = "T14" if record.state is State.RESOLVING else "T17"
         acknowledged = record.order_id is not None  # then neither a refusal nor a fence explains its absence
         if case.refused and not acknowledged:
@@ -440,42 +543,6 @@ class Resolver:
             watch_until=watch,
             needs_human=False,
         )
-
-    def _afterwatch(self, transaction: Transaction, orders: OrderListing) -> None:
-        """Look again for an order that was presumed absent; the only way out of a decided state."""
-        record = transaction.record
-        looks = self._watches[transaction.id][1] + 1
-        age = AFTERWATCH_AGES[looks] - AFTERWATCH_AGES[looks - 1] if looks < len(AFTERWATCH_AGES) else _IDLE
-        self._watches[transaction.id] = (self._clock.monotonic() + age, looks)
-        finding = evidence.search(
-            record,
-            orders.orders,
-            (),
-            is_bound=lambda order_id: self._ledger.is_bound(order_id, to_other_than=record.txn_id),
-        )
-        found = tuple(order.order_id for order in finding.candidates)
-        if found and not finding.ours and found != record.candidates:
-            self._ledger.note(transaction, record, cause="likenesses appeared", candidates=found, needs_human=True)
-            self._ledger.alert(
-                "critical",
-                f"{record.order.type} {record.order.side} {record.order.symbol}: needs a person",
-                f"transaction {record.txn_id} was presumed absent, and venue orders without a client order id that"
-                f" look like it appeared: {', '.join(found)}; look at the exchange's order history",
-                record,
-            )
-            return
-        if finding.ours:
-            self._watches.pop(transaction.id)
-            cause = f"venue order {finding.ours[0].order_id} appeared after it was presumed absent"
-            moved = self._ledger.move(
-                transaction, record, "T25", State.RESOLVING, cause=cause, proof=Proof.NONE, watch_until=None
-            )
-            if moved is not None:
-                self.add(transaction)
-                self.found(transaction, finding.ours[0])
-        elif record.watch_until is not None and self._clock.time() > record.watch_until:
-            self._watches.pop(transaction.id)
-            self._ledger.note(transaction, record, cause="afterwatch ended", watch_until=None)
 
     def _shout(self, case: Case, record: Record, orders: tuple[OrderState, ...], why: str) -> None:
         """Only a person can decide this one: say so once, keep the candidates, go on looking."""
@@ -502,19 +569,3 @@ class Resolver:
                 "The exchange hides client order ids",
                 "closed orders are listed without their client order id; lost answers may stay undecidable",
             )
-
-    def _follow(self, transaction: Transaction, order: OrderState) -> None:
-        """Keep the record of a decided, resting order current until it closes."""
-        record = transaction.record
-        facts = seen(order)
-        if not any(getattr(record, name) != value for name, value in facts.items()) or order.filled < record.filled:
-            return
-        # A listing lags: it may show an order as New that a look-up by id showed as live, or as open that a cancel
-        # closed since. A record that took that over would be followed no more.
-        if not record.is_open_at_venue or order.status in (OrderStatus.NEW, OrderStatus.OTHER):
-            return
-        cause = f"venue shows {order.raw_status or order.status.value}, filled {order.filled}"
-        new = self._ledger.note(transaction, record, cause=cause, **facts)
-        if new is not None:
-            event = {"Done": "filled", "Canceled": "closed", "Rejected": "closed"}.get(order.status.value, "updated")
-            self._ledger.tell(event, new, topic="order")

@@ -35,6 +35,7 @@ from hireliab.errors import (
 from hireliab.exchange import evidence
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._pipeline_settings import PipelineConfig
+from hireliab.exchange._pretrade import PreTrade
 from hireliab.exchange._resolver import Resolver
 from hireliab.exchange.adapter import Absent, ExchangeAdapter, Found, Order, OrderState, Prepared
 from hireliab.exchange.transaction import Proof, Record, State, Transaction, seen
@@ -64,6 +65,7 @@ class StoppedError(NotSentError, ClosedError):
 class Runner:
     """
     Args:
+        owner: This instance of the pipeline, for the journal.
         wait_for_gate: Waits until a symbol's recovered rows are decided; whether they are, given symbol and seconds.
     """
 
@@ -76,6 +78,8 @@ class Runner:
         config: PipelineConfig,
         clock: Clock,
         stop: Stop,
+        pretrade: PreTrade,
+        owner: str,
         wait_for_gate: Callable[[str, float], bool],
     ) -> None:
         self._ledger = ledger
@@ -84,6 +88,8 @@ class Runner:
         self._config = config
         self._clock = clock
         self._stop = stop
+        self._pretrade = pretrade
+        self._owner = owner
         self._wait_for_gate = wait_for_gate
         self._pid = os.getpid()
 
@@ -143,11 +149,22 @@ class Runner:
                 ),
             )
             return
+        try:
+            with self._pretrade.alone(transaction):
+                self._attempts(transaction)
+        except TransactionDeniedError as error:
+            self._deny(transaction, error)
+
+    def _attempts(self, transaction: Transaction) -> None:
+        """Send until it is answered, or proven not to have left often enough."""
         for attempt in range(1, self._config.max_retries + 2):
             last = attempt > self._config.max_retries
             try:
-                self._check_open()
+                self._check_send(transaction)
                 prepared = self._adapter.prepare(transaction.record.order)
+            except TransactionDeniedError as error:
+                self._deny(transaction, error)
+                return
             except NotSentError as error:
                 if last or not error.retryable or not self._pause(attempt):
                     self._not_sent(transaction, error)
@@ -158,6 +175,14 @@ class Runner:
                 return
             except HireliabError as error:
                 self._not_sent(transaction, error)
+                return
+            try:
+                self._pretrade.check(transaction, prepared.order)
+            except BaseException as error:
+                prepared.abandon()
+                if not isinstance(error, TransactionDeniedError):
+                    raise
+                self._deny(transaction, error)
                 return
             if not self._barrier(transaction, prepared, prepared.order, attempt):
                 return
@@ -171,6 +196,7 @@ class Runner:
     def _barrier(self, transaction: Transaction, prepared: Prepared, order: Order, attempt: int) -> bool:
         """Make the intent durable; False, with the verdict given, when that failed."""
         record = transaction.record
+        venue_time = self._adapter.server_time()
         try:
             moved = self._ledger.move(
                 transaction,
@@ -182,7 +208,9 @@ class Runner:
                 attempt=attempt,
                 sent_wall=self._clock.time(),
                 baseline=self._ledger.journal.watermark,
-                baseline_time=self._adapter.server_time(),
+                baseline_time=venue_time,
+                deadline=None if record.timeout is None else venue_time + record.timeout,
+                owner=self._owner,
             )
             assert moved is not None, "bug: only the runner moves a transaction before it is sent"
         except BaseException as error:
@@ -199,7 +227,10 @@ class Runner:
         transaction.mark_sent(self._clock.monotonic())
         self._ledger.note_send(record.order)
         try:
-            state = prepared.submit(self._check_open)
+            state = prepared.submit(lambda: self._check_send(transaction))
+        except TransactionDeniedError as error:  # a halt since the barrier: no byte left
+            self._deny(transaction, error)
+            return _Sent.DECIDED
         except NotSentError as error:
             if not last and error.retryable and self._pause(record.attempt):
                 return _Sent.AGAIN
@@ -270,7 +301,7 @@ class Runner:
     def _verify(self, transaction: Transaction) -> None:
         """Read the order until it is decided or the time is over."""
         since = self._clock.monotonic()
-        deadline = (transaction.sent_at or since) + self._config.verification_timeout
+        deadline = (transaction.sent_at or since) + self._patience(transaction)
         looks = 0
         while not transaction.state.is_terminal:
             record = transaction.record
@@ -279,6 +310,7 @@ class Runner:
             now = self._clock.monotonic()
             if isinstance(read, Found):
                 self._resolver.found(transaction, read.order)
+                self._resolver.commit_rule.enforce(transaction)
                 if transaction.record.state not in (State.ACKED, State.WORKING):
                     break
             elif isinstance(read, Absent) and now - since > self._config.visibility_window:
@@ -287,7 +319,8 @@ class Runner:
                 break
             delay = VERIFY_DELAYS[min(looks, len(VERIFY_DELAYS) - 1)]
             looks += 1
-            if now >= deadline or not self._sleep(min(delay, deadline - now)):
+            left = self._resolver.commit_rule.time_left(transaction)
+            if now >= deadline or not self._sleep(max(0.0, min(delay, deadline - now, left if left > 0 else delay))):
                 break
         if not transaction.state.is_terminal:
             self._resolver.add(transaction)
@@ -299,12 +332,20 @@ class Runner:
         sent = transaction.sent_at or self._clock.monotonic()
         left = sent + self._config.verification_timeout - self._clock.monotonic()
         transaction.wait_until(lambda record: record.state.is_terminal or self._stop.is_set, max(0.0, left))
+        if transaction.state in (State.ACKED, State.WORKING, State.CANCELLING):
+            # It is known what there is; the caller asked to wait for the commit rule.
+            left = sent + self._patience(transaction) - self._clock.monotonic()
+            transaction.wait_until(lambda record: record.state.is_terminal or self._stop.is_set, max(0.0, left))
         while not transaction.state.is_terminal and transaction.state is not State.UNKNOWN:
             record = transaction.record
             why = "pipeline stopped" if self._stop.is_set else f"not decided in {self._config.verification_timeout:g} s"
             moved = self._ledger.move(transaction, record, "T15", State.UNKNOWN, cause=why, reason=record.reason or why)
             if moved is None:  # the resolver moves it, perhaps while its verdict waits for the disk
                 transaction.wait_settled()
+
+    def _patience(self, transaction: Transaction) -> float:
+        """Seconds from the send that the caller of an order waits that is known to be live."""
+        return (transaction.record.timeout or 0.0) + self._config.verification_timeout
 
     # -- a cancel ---------------------------------------------------------------------------------------------
 
@@ -347,7 +388,7 @@ class Runner:
         transaction.answer_error(error)
         record = transaction.record
         # Proven never to have left: the key is free, so that the bot's loop may ask again with it.
-        key = None if proof is Proof.NOT_SENT else record.idempotency_key
+        key = None if proof in (Proof.NOT_SENT, Proof.DENIED) else record.idempotency_key
         self._ledger.move(
             transaction,
             record,
@@ -372,7 +413,7 @@ class Runner:
         record = transaction.record
         transaction.answer_error(error)
         if record.state is State.SUBMITTING:
-            self._fail(transaction, "T5", Proof.NOT_SENT, error)
+            self._fail(transaction, "T5", Proof.DENIED, error)
             return
         self._unsent(transaction, record, "T1", Proof.DENIED, error)
 
@@ -394,6 +435,11 @@ class Runner:
             if transaction.claim(record.version):
                 failed = record.move(row, State.FAILED, proof=proof, reason=str(error), idempotency_key=None)
                 transaction.settle(dataclasses.replace(failed, updated=self._clock.time()), durable=False)
+
+    def _check_send(self, transaction: Transaction) -> None:
+        """The same for an order, which a halt forbids."""
+        self._check_open()
+        self._pretrade.check_halt(transaction.record.order)
 
     def _check_open(self) -> None:
         """Run just before the first byte: the last moment at which nothing has happened."""

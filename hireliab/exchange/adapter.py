@@ -331,8 +331,14 @@ class ExchangeAdapter(Protocol):
     def list_orders_since(self, order_id: str) -> ListingRead:
         """Every own order with a venue id above `order_id`, all markets, all states, all pages."""
 
+    def list_open_orders(self) -> ListingRead:
+        """Every own order that rests in the book now, waiting stops included; `since` is "0"."""
+
     def newest_order_id(self) -> str | Unavailable:
         """The newest own order's venue id, "0" for an account without orders: the first watermark."""
+
+    def reference_price(self, symbol: str) -> Decimal | Unavailable:
+        """A fresh price (at most a few seconds old) that a price collar compares with, above zero."""
 
     def list_fills_since(self, since: float) -> FillsRead:
         """Every own fill from `since` (Unix seconds of the venue's clock) on, all markets, all pages."""

@@ -14,6 +14,7 @@ import threading
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import TracebackType
 from typing import Any
 
@@ -396,6 +397,18 @@ class EnhancedNobitexAdapter:
     def newest_order_id(self) -> str | Unavailable:
         """See `ExchangeAdapter.newest_order_id`."""
         return self._listings.newest_order_id()
+
+    def list_open_orders(self) -> ListingRead:
+        """See `ExchangeAdapter.list_open_orders`; on the reserved lane."""
+        return self._listings.open_now()
+
+    def reference_price(self, symbol: str) -> Decimal | Unavailable:
+        """See `ExchangeAdapter.reference_price`: the last price, else the best one, of a book at most 2 s old."""
+        try:
+            price = rules.reference(self._book(str(parse_symbol(symbol)), max_age=PRICE_AGE))
+        except HireliabError as error:
+            return Unavailable(error)
+        return price or Unavailable(NotSentError(f"nobitex {symbol}: has no price yet"))
 
     def list_fills_since(self, since: float) -> FillsRead:
         """See `ExchangeAdapter.list_fills_since`; the venue keeps at least the last 3 days."""

@@ -7,6 +7,7 @@ Rule: losing any record that was not a barrier may only cost extra look-ups, nev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from hireliab.exchange.adapter import Account, Fill
@@ -20,6 +21,10 @@ class Journal(Protocol):
     Guarantee: a `write` with ``barrier=True`` returns after the record, and everything written before it, survives
     power loss. After a crash the journal is a prefix of what was written.
     """
+
+    @property
+    def folder(self) -> Path | None:
+        """Where HALT and the operator's files live, or None for a journal without a folder."""
 
     def open(self) -> None:
         """Open or make it and take its lock; raises JournalError and children."""
@@ -45,6 +50,9 @@ class Journal(Protocol):
             JournalError: The version is not the next one, or the venue's order id is another transaction's.
         """
 
+    def write_many(self, records: Sequence[tuple[Record, str]], *, barrier: bool) -> None:
+        """Write several records, each with its cause, in one commit; see `write`."""
+
     def write_fills(self, txn_id: str, fills: Sequence[Fill]) -> None:
         """Keep fills, each once; not a barrier."""
 
@@ -55,8 +63,11 @@ class Journal(Protocol):
     def watermark(self) -> str:
         """The newest own venue order id known, "0" for none."""
 
-    def note_fact(self, name: str, value: str) -> None:
-        """Keep something that was learnt about the venue; not a barrier."""
+    def note_fact(self, name: str, value: str | None) -> None:
+        """Keep something that was learnt, or forget it (None); not a barrier."""
+
+    def facts(self, prefix: str) -> dict[str, str]:
+        """Everything that was learnt under names with this beginning."""
 
     def fact(self, name: str) -> str | None:
         """What was learnt, or None."""

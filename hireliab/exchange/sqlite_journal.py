@@ -264,6 +264,11 @@ class SQLiteJournal:
         else:
             future.add_done_callback(partial(_log_failure, record))
 
+    def write_many(self, records: Sequence[tuple[Record, str]], *, barrier: bool) -> None:
+        """See `Journal.write_many`."""
+        for place, (record, cause) in enumerate(records):
+            self.write(record, cause=cause, barrier=barrier and place == len(records) - 1)
+
     def write_fills(self, txn_id: str, fills: Sequence[Fill]) -> None:
         """See `Journal.write_fills`."""
         rows = [
@@ -300,8 +305,11 @@ class SQLiteJournal:
         with self._lock:
             return self._watermark
 
-    def note_fact(self, name: str, value: str) -> None:
+    def note_fact(self, name: str, value: str | None) -> None:
         """See `Journal.note_fact`."""
+        if value is None:
+            self._db.submit(lambda db: db.execute("DELETE FROM meta WHERE key=?", (f"fact {name}",)) and None)
+            return
         row = (f"fact {name}", value)
         self._db.submit(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row) and None)
 
@@ -309,6 +317,12 @@ class SQLiteJournal:
         """See `Journal.fact`."""
         rows = self._query("SELECT value FROM meta WHERE key=?", (f"fact {name}",))
         return rows[0][0] if rows else None
+
+    def facts(self, prefix: str) -> dict[str, str]:
+        """See `Journal.facts`."""
+        self._db.flush()
+        rows = self._query("SELECT key, value FROM meta WHERE key LIKE ?", (f"fact {prefix}%",))
+        return {key.removeprefix("fact "): value for key, value in rows}
 
     def _query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._db.reader() as connection:

@@ -127,6 +127,11 @@ class Record:
         return money.subtract(self.order.amount, self.filled)
 
     @property
+    def is_rollback(self) -> bool:
+        """Whether it aims at having the order closed."""
+        return self.kind == "CANCEL" or self.goal == "ROLLBACK"
+
+    @property
     def is_open_at_venue(self) -> bool:
         """A decided order that still rests in the book, so that its fills must be followed."""
         return (

@@ -23,7 +23,6 @@ from hireliab.core import config as config_
 from hireliab.core._threads import Stop, join_all
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import (
-    BulkheadFullError,
     ClosedError,
     ConfigError,
     HireliabError,
@@ -32,17 +31,23 @@ from hireliab.errors import (
     JournalPoisonedError,
     NotSentError,
 )
+from hireliab.exchange._admission import Admission
 from hireliab.exchange._cancel import cancel_of, close_parent
+from hireliab.exchange._decision import Decisions
 from hireliab.exchange._fills import list_fills
 from hireliab.exchange._handle import Handle
 from hireliab.exchange._idempotency import IdempotencyKeys
 from hireliab.exchange._intent import make_record, with_symbol
 from hireliab.exchange._ledger import AlertSink, EventBus, Ledger, prefix_of
+from hireliab.exchange._orphans import Orphans
+from hireliab.exchange._pipeline_desk import Desk
 from hireliab.exchange._pipeline_settings import PipelineConfig, default_folder
-from hireliab.exchange._recovery import Gate, RecoveryReport, recover
+from hireliab.exchange._pretrade import PreTrade
+from hireliab.exchange._recovery import Gate, RecoveryReport, first_listing, recover
 from hireliab.exchange._resolver import Resolver
 from hireliab.exchange._runner import Runner
-from hireliab.exchange.adapter import ExchangeAdapter, Fill, Unavailable
+from hireliab.exchange._verified_calls import CallBook
+from hireliab.exchange.adapter import ExchangeAdapter, Fill
 from hireliab.exchange.journal import Journal
 from hireliab.exchange.sqlite_journal import SQLiteJournal
 from hireliab.exchange.transaction import (
@@ -60,13 +65,11 @@ _log = logging.getLogger("hireliab.transactions")
 
 ORDER_WINDOW = 600.0
 """Seconds of sends that a restart tells the adapter's limiters about (nobitex-api.md 4.1: 300 orders in 10 min)."""
-ADMISSION_WAIT = 1.0
-"""Seconds that a transaction waits for a free place before it is NOT_SENT: a stale order is worse than none."""
 STOP_TIMEOUT = 15.0
 """Seconds that stop() gives to requests that are on their way; the client's total timeout is shorter."""
 
 
-class TransactionVerificationPipeline:
+class TransactionVerificationPipeline(Desk):
     """
     Verified transactions on one account of one exchange, with a journal.
 
@@ -108,8 +111,24 @@ class TransactionVerificationPipeline:
         self._ledger.when_decided(self._gate.release)
         self._stop = Stop(clock)
         self._resolver_stop = Stop(clock)
+        self._calls = CallBook(self._journal)
+        self._orphans = Orphans(ledger=self._ledger, prefix=lambda: self._prefix)
         self._resolver = Resolver(
-            ledger=self._ledger, adapter=exchange_adapter, config=self.config, clock=clock, stop=self._resolver_stop
+            ledger=self._ledger,
+            adapter=exchange_adapter,
+            config=self.config,
+            clock=clock,
+            stop=self._resolver_stop,
+            orphans=self._orphans,
+            calls=self._calls,
+        )
+        self._owner = new_id(clock.time())
+        self._pretrade = PreTrade(
+            ledger=self._ledger,
+            adapter=exchange_adapter,
+            config=self.config,
+            clock=clock,
+            folder=self._journal.folder,
         )
         self._runner = Runner(
             ledger=self._ledger,
@@ -118,15 +137,25 @@ class TransactionVerificationPipeline:
             config=self.config,
             clock=clock,
             stop=self._stop,
+            pretrade=self._pretrade,
+            owner=self._owner,
             wait_for_gate=lambda symbol, timeout: self._gate.wait(symbol, timeout, unless=lambda: self._stop.is_set),
+        )
+        self._admission = Admission(runner=self._runner, ledger=self._ledger, config=self.config, clock=clock)
+        self._decisions = Decisions(
+            ledger=self._ledger,
+            adapter=exchange_adapter,
+            resolver=self._resolver,
+            orphans=self._orphans,
+            clock=clock,
+            owner=self._owner,
         )
         self._keys = IdempotencyKeys(journal=self._journal, ledger=self._ledger, clock=clock)
         self._pid = os.getpid()
-        # guards _phase, _starter, _threads, _report and _prefix
+        # guards _phase, _starter, _report and _prefix
         self._changed = threading.Condition()
         self._phase = "new"
         self._starter: int | None = None
-        self._threads: dict[str, threading.Thread] = {}
         self._report = RecoveryReport()
         self._prefix: str | None = None
 
@@ -188,16 +217,23 @@ class TransactionVerificationPipeline:
             ages = [max(0.0, now - wall) for wall in self._journal.send_times(now - ORDER_WINDOW)]
             if self._journal.bound is not None and (ages or self._journal.watermark != "0"):
                 self._adapter.restore_limits(ages)
+            self._pretrade.restore(ages)
             if self._journal.fact("listing_shows_client_id") is not None:
                 self._adapter.note_listing_shows_client_id(self._journal.fact("listing_shows_client_id") == "yes")
-            newest = self._adapter.newest_order_id()
-            if not isinstance(newest, Unavailable):
-                self._journal.note_watermark(newest)
-            report = recover(ledger=self._ledger, resolver=self._resolver, gate=self._gate, clock=self._clock)
+            records = self._journal.unfinished()
+            first = first_listing(records, journal=self._journal, adapter=self._adapter)
+            report = recover(
+                records=records,
+                ledger=self._ledger,
+                resolver=self._resolver,
+                gate=self._gate,
+                clock=self._clock,
+                owner=self._owner,
+            )
         except BaseException:
             self._journal.close()
             raise
-        self._resolver.start()
+        self._resolver.start(first)
         return report
 
     def _bind_account(self) -> str:
@@ -235,7 +271,7 @@ class TransactionVerificationPipeline:
                 self._phase = "stopped"
                 return ()
             self._phase = "stopping"
-            threads = list(self._threads.values())
+        threads = self._admission.close()
         phase = "open"  # a stop that is interrupted by Ctrl-C can be done again
         try:
             undecided = self._close(threads, timeout)
@@ -299,9 +335,11 @@ class TransactionVerificationPipeline:
             price: Limit price; for a market order the price it is expected at, read from the book when left out.
             stop_price: Trigger of a stop order.
             idempotency_key: The same key and order give the same transaction, also after a restart: use it.
-            commit: What makes it a success: "accepted" (live at the exchange) or "filled". Market orders: "filled".
+            commit: What makes it a success: "accepted" (live at the exchange), "filled", or "filled_or_cancel"
+                (filled within `timeout`, else cancelled). None: "filled" for market orders, else "accepted".
             on_partial: "raise", or "accept" to count an order that was filled in part as a success.
-            timeout: Not available yet.
+            timeout: Seconds from the send until an order that is not as `commit` asks is cancelled; what was filled
+                until then is kept. None waits for ever, but "filled_or_cancel" takes `verification_timeout`.
 
         Raises:
             ConfigError: A word that is not one of the choices, or another exchange's name.
@@ -328,6 +366,7 @@ class TransactionVerificationPipeline:
             on_partial=on_partial,
             timeout=timeout,
             created=self._clock.time(),
+            patience=self.config.verification_timeout,
         )
         record = with_symbol(record, self._adapter.validate(record.order).symbol)
         self.start()
@@ -358,25 +397,13 @@ class TransactionVerificationPipeline:
                 return Handle(transaction, self.config.verification_timeout if transaction.restored else None)
             self._admit(transaction)
         except NotSentError as error:
-            self._refuse(transaction, error)
+            self._admission.refuse(transaction, error)
         except BaseException as error:
             if transaction.is_owned_by(caller):
                 wrapped = error if isinstance(error, HireliabError) else None
-                self._refuse(transaction, wrapped or NotSentError(f"transaction {transaction.id}: {error!r}"))
+                self._admission.refuse(transaction, wrapped or NotSentError(f"transaction {transaction.id}: {error!r}"))
             raise
         return Handle(transaction, None)
-
-    def _refuse(self, transaction: Transaction, error: HireliabError) -> None:
-        """
-        Answer a transaction that could not start.
-
-        Ctrl-C may strike while its thread is being started. Whoever takes the transaction first, the new thread or
-        this refusal, has it: it is either run or answered, never both and never neither.
-        """
-        if self._runner.refuse(transaction, error):
-            with self._changed:
-                self._threads.pop(transaction.id, None)
-                self._changed.notify_all()
 
     def _admit(self, transaction: Transaction) -> None:
         prefix = self._bind_account()
@@ -385,41 +412,7 @@ class TransactionVerificationPipeline:
             order = dataclasses.replace(record.order, client_order_id=f"{prefix}-{transaction.id}")
             if transaction.claim(record.version):
                 transaction.settle(dataclasses.replace(record, order=order), cause="created")
-        # Cancels reduce risk: they have places of their own.
-        places = self.config.max_running * (1 if record.kind == "ORDER" else 2)
-        with self._changed:
-            free = self._clock.wait_for(
-                self._changed,
-                lambda: len(self._threads) < places or self._phase != "open",
-                ADMISSION_WAIT,
-            )
-            if self._phase != "open":
-                raise ClosedError(f"pipeline {self.config.name}: stopped; nothing was sent")
-            if not free:
-                raise BulkheadFullError(
-                    f"pipeline {self.config.name}: {self.config.max_running} transactions are running (max_running);"
-                    " nothing was sent; try again"
-                )
-            # Registered before it runs, so that its end cannot come before its entry.
-            thread = threading.Thread(
-                target=self._run, args=(transaction,), name=f"hireliab.txn.{transaction.id}", daemon=True
-            )
-            self._threads[transaction.id] = thread
-        self._ledger.add(transaction)
-        try:
-            thread.start()
-        except RuntimeError as error:  # the machine has no room for another thread
-            with self._changed:
-                self._threads.pop(transaction.id, None)
-            raise NotSentError(f"pipeline {self.config.name}: cannot start a thread ({error}); nothing was sent") from error
-
-    def _run(self, transaction: Transaction) -> None:
-        try:
-            self._runner.run(transaction)
-        finally:
-            with self._changed:
-                self._threads.pop(transaction.id, None)
-                self._changed.notify_all()
+        self._admission.admit(transaction)
 
     def execute(self, transaction: Transaction) -> TransactionResult:
         """
@@ -448,7 +441,7 @@ class TransactionVerificationPipeline:
         Raises:
             PartialFillError: The exchange closed it with a part filled (unless on_partial="accept").
             OutcomeUnknownError: It may be live. Do not send it again; see wait_resolved() and get().
-            TransactionDeniedError: Refused before sending by the recovery gate.
+            TransactionDeniedError: Refused before sending by halt, limits, the duplicate guard or the recovery gate.
             InvalidOrderError: Refused before sending because the order breaks a rule.
             IdempotencyConflictError, JournalError, ClosedError: See execute().
         """
@@ -468,9 +461,7 @@ class TransactionVerificationPipeline:
             InvalidOrderError: There is no such transaction, or it has no order that could be cancelled.
             OutcomeUnknownError: The order itself has not been found yet.
         """
-        parent = self.get(transaction_id)
-        if parent is None:
-            raise InvalidOrderError(f"transaction {transaction_id!r:.60}: unknown; see transactions()", by="hireliab")
+        parent = self._known(transaction_id)
         child = Transaction(cancel_of(parent.record, wall=self._clock.time()), clock=self._clock)
         result = self.submit(child).result()
         close_parent(self._ledger, parent, child.record)
@@ -494,6 +485,12 @@ class TransactionVerificationPipeline:
             return None
         return Transaction(record, fills=tuple(self._journal.fills(transaction_id)), clock=self._clock)
 
+    def _known(self, transaction_id: str) -> Transaction:
+        transaction = self.get(transaction_id)
+        if transaction is None:
+            raise InvalidOrderError(f"transaction {transaction_id!r:.60}: unknown; see transactions()", by="hireliab")
+        return transaction
+
     def fills(self, transaction_id: str) -> tuple[Fill, ...]:
         """
         The executions of a transaction's order, listed at the exchange now and kept in the journal, each once.
@@ -509,10 +506,7 @@ class TransactionVerificationPipeline:
             InvalidOrderError: There is no such transaction.
             NotSentError, OutcomeUnknownError: The exchange's list could not be read.
         """
-        transaction = self.get(transaction_id)
-        if transaction is None:
-            raise InvalidOrderError(f"transaction {transaction_id!r:.60}: unknown; see transactions()", by="hireliab")
-        return list_fills(transaction, adapter=self._adapter, journal=self._journal)
+        return list_fills(self._known(transaction_id), adapter=self._adapter, journal=self._journal)
 
     def transactions(self, *, status: str | Status | None = None, limit: int = 1000) -> list[Transaction]:
         """

@@ -50,7 +50,7 @@ def make(clock, exchange, alerts, events, tmp_path):
             alert_system=alerts,
             message_bus=events,
             clock=clock,
-            **settings,
+            **{"operator_interval": None, **settings},
         )
         made.append(pipeline)
         return pipeline
@@ -257,7 +257,7 @@ def test_a_listing_that_lags_proves_nothing_when_a_later_order_is_missing_from_i
     clock.advance_until(lambda: first.state is State.RESOLVING)
     exchange.blind = None
     exchange.list_fills_since = lambda since: type(exchange).list_fills_since(exchange, clock.time() + 9e9)
-    second = market(pipeline)
+    second = market(pipeline, amount="0.6")  # an equal one would be denied
     pipeline.submit(second)
     clock.advance_until(lambda: second.state.is_terminal)
     with pytest.raises(AssertionError, match="not reached"):

@@ -1,0 +1,132 @@
+"""Desk: the part of the pipeline's door that persons use: resolve, adopt, halt. Each word is kept with its name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from hireliab.core.clock import Clock
+from hireliab.errors import ConfigError
+from hireliab.exchange import _halt
+from hireliab.exchange._decision import Decisions
+from hireliab.exchange._ledger import Ledger
+from hireliab.exchange._orphans import Orphans
+from hireliab.exchange._recovery import RecoveryReport
+from hireliab.exchange.adapter import ExchangeAdapter, OrderState, Unavailable
+from hireliab.exchange.journal import Journal
+from hireliab.exchange.transaction import Transaction, TransactionResult
+
+
+class Desk(ABC):
+    """Base of TransactionVerificationPipeline."""
+
+    _adapter: ExchangeAdapter
+    _clock: Clock
+    _journal: Journal
+    _ledger: Ledger
+    _orphans: Orphans
+    _decisions: Decisions
+
+    @abstractmethod
+    def start(self) -> RecoveryReport:
+        """Open and recover, once."""
+
+    @abstractmethod
+    def _bind_account(self) -> str:
+        """Make sure whose orders these are; the prefix of their client order ids."""
+
+    @abstractmethod
+    def _known(self, transaction_id: str) -> Transaction:
+        """The transaction, or InvalidOrderError."""
+
+    def resolve(
+        self,
+        transaction_id: str,
+        as_: str,
+        *,
+        evidence: str,
+        who: str,
+        order_id: str | None = None,
+        filled: object = None,
+    ) -> TransactionResult:
+        """
+        Decide a transaction whose outcome is not known, on a person's word; it is kept in the journal with their name.
+
+        Args:
+            as_: "completed"; "failed" (nothing of it exists, nothing was filled); "cancelled" (closed without a fill).
+            evidence: What the person saw, for the record.
+            who: Their name.
+            order_id: The exchange's order, for "completed": it is read, and must be what was asked for.
+            filled: How much was filled, for "completed" without an order id; the whole amount when left out.
+
+        Raises:
+            InvalidOrderError: There is no such transaction, it is decided, or the word contradicts the exchange.
+            NotSentError, OutcomeUnknownError: The exchange could not be asked about `order_id`; nothing changed.
+        """
+        transaction = self._known(transaction_id)
+        self._decisions.resolve(transaction, as_, evidence=evidence, who=who, order_id=order_id, filled=filled)
+        return transaction.result()
+
+    def orphans(self) -> tuple[str, ...]:
+        """Venue ids of orders that carry our prefix and have no transaction, seen so far and not adopted yet."""
+        self.start()
+        return self._orphans.ids()
+
+    def sweep_orphans(self) -> tuple[OrderState, ...]:
+        """
+        Look through the account's whole order list for orphans, as after restoring the journal from a back-up.
+
+        Raises:
+            NotSentError, OutcomeUnknownError: The list could not be read.
+        """
+        self.start()
+        self._bind_account()
+        listing = self._adapter.list_orders_since("0")
+        if isinstance(listing, Unavailable):
+            raise listing.error
+        return self._orphans.notice(listing.orders)
+
+    def adopt(self, order_id: str, *, who: str) -> Transaction:
+        """
+        Take an orphan into the journal: it becomes a transaction, and is followed until it closes.
+
+        Raises:
+            InvalidOrderError: The exchange does not know it, it is not ours, or it has a transaction already.
+            NotSentError, OutcomeUnknownError: The exchange could not be asked; nothing changed.
+        """
+        self.start()
+        return self._decisions.adopt(order_id, who=who, prefix=self._bind_account())
+
+    def halt(self, reason: str, *, who: str, mode: str = "HALTED") -> None:
+        """
+        Send no more orders, also after a restart, until `unhalt`. Cancels and look-ups go on.
+
+        Args:
+            mode: "HALTED", or "REDUCING": sells are still sent.
+
+        Raises:
+            ConfigError: Another mode, or a journal without a folder.
+            JournalError: The file HALT cannot be written.
+        """
+        halt = _halt.Halt(mode=mode, reason=reason, who=who, since=self._clock.time())
+        _halt.write(self._halt_folder(), halt)
+        self._ledger.alert("critical", f"Trading is {mode.lower()}", f"by {who}: {reason}")
+
+    def unhalt(self, *, who: str) -> bool:
+        """End a halt; whether there was one."""
+        ended = _halt.clear(self._halt_folder())
+        if ended:
+            self._ledger.alert("warning", "The halt has ended", f"by {who}")
+        return ended
+
+    @property
+    def halted(self) -> _halt.Halt | None:
+        """The halt that is in force, or None."""
+        return None if self._journal.folder is None else _halt.read(self._journal.folder)
+
+    def _halt_folder(self) -> Path:
+        folder = self._journal.folder
+        if folder is None:
+            raise ConfigError("halt: this journal has no folder to keep it in", setting="journal")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder

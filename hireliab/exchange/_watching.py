@@ -1,0 +1,99 @@
+"""
+Watching: what is still looked at after the verdict: orders that rest in the book until they close, and orders that are
+presumed absent for as long as they might appear after all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hireliab.core.clock import Clock
+from hireliab.exchange import evidence
+from hireliab.exchange._ledger import Ledger, fingerprint
+from hireliab.exchange.adapter import OrderListing, OrderState, OrderStatus
+from hireliab.exchange.transaction import Proof, Record, State, Transaction, seen
+
+AFTERWATCH_AGES = (60.0, 300.0, 900.0, 3600.0)
+"""Seconds after an ABSENT verdict at which the order is looked for again; then every hour."""
+_HOUR = 3600.0
+
+
+class Watching:
+    """
+    Of the resolver's thread alone.
+
+    Args:
+        resurrected: Called with a transaction that left its decided state, and the order that appeared.
+    """
+
+    def __init__(
+        self, *, ledger: Ledger, clock: Clock, resurrected: Callable[[Transaction, OrderState], None]
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._resurrected = resurrected
+        self._watches: dict[str, tuple[float, int]] = {}  # txn id -> next look, looks done
+
+    def due(self, transaction: Transaction) -> float:
+        """Monotonic seconds at which a presumed absent order is looked for next."""
+        return self._watches.setdefault(transaction.id, (self._clock.monotonic() + AFTERWATCH_AGES[0], 0))[0]
+
+    def look(self, transaction: Transaction, orders: OrderListing) -> None:
+        """Look again for an order that was presumed absent; the only way out of a decided state."""
+        record = transaction.record
+        looks = self._watches[transaction.id][1] + 1
+        age = AFTERWATCH_AGES[looks] - AFTERWATCH_AGES[looks - 1] if looks < len(AFTERWATCH_AGES) else _HOUR
+        self._watches[transaction.id] = (self._clock.monotonic() + age, looks)
+        finding = evidence.search(
+            record,
+            orders.orders,
+            (),
+            is_bound=lambda order_id: self._ledger.is_bound(order_id, to_other_than=record.txn_id),
+        )
+        found = tuple(order.order_id for order in finding.candidates)
+        if found and not finding.ours and found != record.candidates:
+            self._ledger.note(transaction, record, cause="likenesses appeared", candidates=found, needs_human=True)
+            self._ledger.alert(
+                "critical",
+                f"{record.order.type} {record.order.side} {record.order.symbol}: needs a person",
+                f"transaction {record.txn_id} was presumed absent, and venue orders without a client order id that"
+                f" look like it appeared: {', '.join(found)}; look at the exchange's order history",
+                record,
+            )
+            return
+        if finding.ours:
+            self._watches.pop(transaction.id)
+            cause = f"venue order {finding.ours[0].order_id} appeared after it was presumed absent"
+            equals = self._later_equals(record)
+            if equals:
+                cause += f"; equal orders were sent meanwhile: {', '.join(equals)}"
+            moved = self._ledger.move(
+                transaction, record, "T25", State.RESOLVING, cause=cause, proof=Proof.NONE, watch_until=None
+            )
+            if moved is not None:
+                self._resurrected(transaction, finding.ours[0])
+        elif record.watch_until is not None and self._clock.time() > record.watch_until:
+            self._watches.pop(transaction.id)
+            self._ledger.note(transaction, record, cause="afterwatch ended", watch_until=None)
+
+    def _later_equals(self, record: Record) -> list[str]:
+        """Transactions that asked for the same after this one: together they may be twice what was wanted."""
+        key = fingerprint(record.order)
+        newest = self._ledger.journal.select(limit=1000)
+        return [r.txn_id for r in newest if r.txn_id > record.txn_id and r.sent_wall and fingerprint(r.order) == key]
+
+    def follow(self, transaction: Transaction, order: OrderState) -> None:
+        """Keep the record of a decided, resting order current until it closes."""
+        record = transaction.record
+        facts = seen(order)
+        if not any(getattr(record, name) != value for name, value in facts.items()) or order.filled < record.filled:
+            return
+        # A listing lags: it may show an order as New that a look-up by id showed as live, or as open that a cancel
+        # closed since. A record that took that over would be followed no more.
+        if not record.is_open_at_venue or order.status in (OrderStatus.NEW, OrderStatus.OTHER):
+            return
+        cause = f"venue shows {order.raw_status or order.status.value}, filled {order.filled}"
+        new = self._ledger.note(transaction, record, cause=cause, **facts)
+        if new is not None:
+            event = {"Done": "filled", "Canceled": "closed", "Rejected": "closed"}.get(order.status.value, "updated")
+            self._ledger.tell(event, new, topic="order")
