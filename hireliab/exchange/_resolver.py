@@ -277,7 +277,8 @@ class Resolver:
         # Counted from the end of the read: a dead exchange must not keep the thread in one case's time-outs.
         # Many cases share the endpoint's limit, so each is looked up less often the more there are.
         delay = max(delay if age < 60.0 else self._pace(age), len(self._cases) * LOOKUP_SPACING)
-        case.next_look = self._clock.monotonic() + min(delay, max(0.0, self.commit_rule.time_left(case.transaction)))
+        left = self.commit_rule.time_left(case.transaction)
+        case.next_look = self._clock.monotonic() + (min(delay, left) if left > 0 else delay)
         self._saw(worked=not isinstance(read, Unavailable))
         if record.kind == "CALL":
             self._look_at_call(case, record, read)
@@ -288,11 +289,11 @@ class Resolver:
                     case.unknown_id = False
                 else:
                     self._shout(case, record, (read.order,), "a venue order that is different carries its id")
-            self.commit_rule.enforce(case.transaction)
             if case.transaction.record.is_rollback and read.order.order_id == record.order_id:
                 self._cancel_again(case, read.order)
         elif isinstance(read, Absent) and record.order_id is not None and record.kind == "ORDER":
             self._lost_by_id(case, record)
+        self.commit_rule.enforce(case.transaction)
         if case.transaction.state.is_terminal:
             self._close(case)
 

@@ -310,12 +310,11 @@ class Runner:
             now = self._clock.monotonic()
             if isinstance(read, Found):
                 self._resolver.found(transaction, read.order)
-                self._resolver.commit_rule.enforce(transaction)
-                if transaction.record.state not in (State.ACKED, State.WORKING):
-                    break
             elif isinstance(read, Absent) and now - since > self._config.visibility_window:
                 cause = f"order {record.order_id} not found by its id"
                 self._ledger.move(transaction, record, "T13", State.RESOLVING, cause=cause)
+            self._resolver.commit_rule.enforce(transaction)  # also while reads fail: the rule's time is over
+            if transaction.record.state not in (State.ACKED, State.WORKING):
                 break
             delay = VERIFY_DELAYS[min(looks, len(VERIFY_DELAYS) - 1)]
             looks += 1
