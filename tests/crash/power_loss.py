@@ -7,7 +7,8 @@ Cut the power at any write of the journal's files, and see what is left.
 
 A bot trades with several threads through the real pipeline and the real SQLiteJournal against an exchange in its own
 memory, in three lives: it makes the journal and stops; it is killed; it recovers and stops. Where the schema has
-several versions, a second recording starts from a journal of version 1. `strace` records every system call that changes
+several versions, another recording starts from a journal of version 1; and some start from a crash image, so that the
+power is cut a second time while the first cut is being repaired. `strace` records every system call that changes
 the journal's files, and the bot writes every barrier that was acknowledged to a file of its own, so that the trace
 shows what came first. The trace is then replayed up to a cut, and a crash image is made: what was synced is there; of
 what was not, a seeded choice is kept, dropped, torn at 512 or 4096 bytes, or left as zeros or garbage. Names count as
@@ -25,538 +26,56 @@ violation, 2 when it could not run, 3 where strace is missing or not allowed.
 import argparse
 import bisect
 import json
-import logging
 import os
-import pickle
 import random
-import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-JOURNAL = "journal.db"
-CHECKPOINT = 96 * 1024  # bytes of WAL; 8 MiB would never be reached in a short run
-THREADS = 6
-CALLS = (
-    "pwrite64,pwritev,pwritev2,write,writev,ftruncate,truncate,fallocate,fdatasync,fsync,sync_file_range,msync,mmap,"
-    "openat,open,creat,link,linkat,unlink,unlinkat,rename,renameat,renameat2,copy_file_range,sendfile"
-)
-# What the exchange does with an order, and how often.
-WORDS = {
-    "fill": 12, "rest": 5, "partial": 2, "unfilled": 1, "reject": 1, "rejected_later": 1, "not_sent": 1,
-    "fill_answer_lost": 3, "rest_answer_lost": 2, "request_lost": 1,
-}  # fmt: skip
-LIVES = {"trading": ("stops", "killed", "stops"), "migration": ("version 1", "stops")}
-# How an image is made of what was not synced, with shares.
-MODES = {"nothing": 3, "everything": 1, "some": 3, "torn": 4, "garbage": 2, "names only": 1, "data only": 1}
-
-
-class PowerError(Exception):
-    """The stage itself could not run."""
-
-
-# -- the bot ---------------------------------------------------------------------------------------------------------
-
-
-def _mutant_synchronous(level):
-    from hireliab.core import _sqlite
-
-    pragmas = [(name, level if name == "synchronous" else value) for name, value in _sqlite._PRAGMAS]
-    if pragmas == list(_sqlite._PRAGMAS):
-        raise PowerError("mutant: _sqlite._PRAGMAS sets no synchronous")
-    _sqlite._PRAGMAS = tuple(pragmas)
-
-
-def _mutant_unsynced_checkpoint():
-    """The WAL is copied into the file and used again before the file was synced."""
-    from hireliab.core._sqlite import SQLiteFile
-
-    checkpoint = SQLiteFile._checkpoint_when_large
-
-    def hasty(self, connection):
-        connection.execute("PRAGMA synchronous=0")
-        try:
-            checkpoint(self, connection)
-        finally:
-            connection.execute("PRAGMA synchronous=2")
-
-    SQLiteFile._checkpoint_when_large = hasty
-
-
-def _mutant_barrier_does_not_wait():
-    """`write` returns before the commit."""
-    from hireliab.exchange.sqlite_journal import SQLiteJournal
-
-    write = SQLiteJournal.write
-
-    def careless(self, record, *, cause, barrier):
-        return write(self, record, cause=cause, barrier=False)
-
-    SQLiteJournal.write = careless
-
-
-MUTANTS = {
-    "synchronous_off": lambda: _mutant_synchronous(0),
-    "synchronous_normal": lambda: _mutant_synchronous(1),
-    "unsynced_checkpoint": _mutant_unsynced_checkpoint,
-    "barrier_does_not_wait": _mutant_barrier_does_not_wait,
-}
-
-
-class Bot:
-    """One life: trades until its orders are done, or until it kills itself."""
-
-    def __init__(self, folder, plan):
-        self.folder, self.plan = folder, plan
-        self.rng = random.Random(f"{plan['seed']}/{plan['recording']}/{plan['life']}")
-        self.acks = os.open(folder / "acks", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self.lock = threading.Lock()  # guards numbers and acknowledged
-        self.numbers = iter(range(plan["orders"]))
-        self.acknowledged = 0
-
-    def acknowledge(self, *words):
-        """Say that something is durable; the trace shows when."""
-        os.write(self.acks, (" ".join(map(str, words)) + "\n").encode())
-        if self.plan["how"] == "killed":
-            with self.lock:
-                self.acknowledged += 1
-                over = self.acknowledged == self.plan["kill_after"]
-            if over:
-                threading.Thread(target=self.die, daemon=True).start()
-
-    def die(self):
-        time.sleep(self.rng.uniform(0, 0.004))
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def venue(self):
-        """The exchange in memory; what it accepted outlives the bot in a file."""
-        from hireliab.core.clock import SystemClock
-        from hireliab.testing import ScriptedExchange
-
-        book = self.folder / "venue.pickle"
-
-        class Venue(ScriptedExchange):
-            def _accept(self, order, action):
-                state = super()._accept(order, action)
-                with self._lock, book.open("ab") as file:
-                    pickle.dump((state.order_id, self.orders[state.order_id]), file)
-                return state
-
-        exchange = Venue(clock=SystemClock(), late_arrival_bound=0.3)
-        if book.exists():
-            with book.open("rb") as file:
-                while True:
-                    try:
-                        order_id, state = pickle.load(file)
-                    except (EOFError, pickle.UnpicklingError):
-                        break
-                    exchange.orders[order_id] = state
-        exchange._next += 1_000_000 * self.plan["life"]
-        exchange.script.extend(self.rng.choices(list(WORDS), list(WORDS.values()), k=2 * self.plan["orders"]))
-        return exchange
-
-    def watch_barriers(self):
-        """Acknowledge every barrier as the journal's caller sees it."""
-        from hireliab.exchange.sqlite_journal import SQLiteJournal
-
-        write = SQLiteJournal.write
-
-        def told(journal, record, *, cause, barrier):
-            write(journal, record, cause=cause, barrier=barrier)
-            if barrier:
-                self.acknowledge("row", record.txn_id, record.version)
-
-        SQLiteJournal.write = told
-
-    def live(self):
-        from hireliab.core import _sqlite
-        from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
-
-        if not isinstance(getattr(_sqlite, "CHECKPOINT_BYTES", None), int):
-            raise PowerError("hireliab.core._sqlite.CHECKPOINT_BYTES is gone: this stage cannot reach a checkpoint")
-        _sqlite.CHECKPOINT_BYTES = CHECKPOINT
-        if self.plan["break"]:
-            MUTANTS[self.plan["break"]]()
-        if self.plan["how"] == "version 1":
-            self.make_old()
-            return
-        self.watch_barriers()
-        self.pipeline = TransactionVerificationPipeline(
-            exchange_adapter=self.venue(),
-            journal=self.folder / "journal",
-            name="power",
-            verification_timeout=1.0,
-            visibility_window=0.1,
-            listing_interval=0.05,
-            watch_interval=0.2,
-        )
-        self.pipeline.start()
-        threads = [threading.Thread(target=self.trade, daemon=True) for _ in range(THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.pipeline.stop()
-
-    def make_old(self):
-        """A journal as the first version of the schema made it."""
-        from hireliab.core._sqlite import SQLiteFile
-        from hireliab.exchange import sqlite_journal
-
-        folder = self.folder / "journal"
-        folder.mkdir(mode=0o700)
-        schema, mark = sqlite_journal._SCHEMA[:1], sqlite_journal.APPLICATION_ID
-        file = SQLiteFile(folder / JOURNAL, what="journal-old", application_id=mark, schema=schema)
-        file.open()
-        file.write(lambda db: db.execute("INSERT INTO meta VALUES ('watermark', '7')") and None)
-        file.close()
-
-    def trade(self):
-        from hireliab.errors import HireliabError
-
-        while True:
-            with self.lock:
-                i = next(self.numbers, None)
-                side, resting = self.rng.choice(("buy", "sell")), self.rng.random() < 0.3
-            if i is None:
-                return
-            # A symbol for each thread and life: an order that stays unknown gates nobody else.
-            symbol = f"C{self.plan['life']}{threading.get_ident() % 97}/USDT"
-            wanted = {"symbol": symbol, "amount": f"{1 + i}.5", "type": f"market_{side}"}
-            if resting:
-                wanted.update(type=f"limit_{side}", price="100")
-            key = f"{self.plan['recording']}-{self.plan['life']}-{i}"
-            try:
-                transaction = self.pipeline.create_transaction(**wanted, idempotency_key=key)
-                result = self.pipeline.execute(transaction)
-            except HireliabError as error:
-                print(f"order {i}: {type(error).__name__}: {error}", flush=True)
-                continue
-            if result.durable and result.verdict.value in ("COMPLETED", "PARTIAL"):
-                self.acknowledge("told", transaction.id, "COMPLETED")
-            if result.order_status == "Active" and i % 2:
-                self.pipeline.cancel(transaction.id)
-
-
-def bot(folder, plan):
-    logging.basicConfig(level=logging.ERROR)
-    try:
-        Bot(folder, plan).live()
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-
-
-# -- the trace -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Event:
-    """One step of the recording. Kinds: write, truncate, sync, sync folder, create, unlink, rename, ack, life."""
-
-    kind: str
-    name: str = ""  # the file, without its folder
-    offset: int = 0
-    data: bytes = b""
-    length: int = 0  # truncate: the new one
-    since: int = 0  # sync: position in the list of events at which it began
-    other: str = ""  # rename: the new name
-    facts: tuple = ()
-
-
-STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
-DESCRIPTOR = re.compile(r"^(\d+)<((?:\\x[0-9a-f]{2})*)>")
-UNTOUCHED = ("pwritev", "writev", "truncate", "fallocate", "sync_file_range", "msync", "link", "copy_file_range", "sendfile")
-
-
-def decode(text):
-    return bytes.fromhex(text.replace("\\x", ""))
-
-
-class Trace:
-    """Reads what strace wrote of one life into events."""
-
-    def __init__(self, path, folder, names, events):
-        self.folder, self.names, self.events = str(folder / "journal"), names, events
-        self.acks = str(folder / "acks")
-        self.actual = folder / "journal"
-        began = {}  # thread -> what it has begun, and where
-        with path.open(encoding="ascii", errors="replace") as file:
-            for line in file:
-                thread, _, call = line.rstrip("\n").partition(" ")
-                call = call.lstrip()
-                if call.endswith("<unfinished ...>"):
-                    text = call[: -len("<unfinished ...>")].rstrip()
-                    began[thread] = (text, len(events))
-                    self.enter(text)
-                    continue
-                if call.startswith("<..."):
-                    text, at = began.pop(thread, ("", 0))
-                    text += " " + call.partition("resumed>")[2].strip()
-                    entered = True
-                else:
-                    text, at, entered = call, len(events), False
-                head, found, result = text.rpartition(" = ")
-                if not found or "(" not in head:
-                    continue
-                self.leave(head, result, at, entered=entered)
-        for text, _ in began.values():  # cut off by the end of the process: the file tells whether it happened
-            self.unfinished(text)
-
-    def mine(self, path):
-        """The file's name when it is one of the journal's, else None."""
-        folder, _, name = path.rpartition("/")
-        return name if folder == self.folder and name.startswith(JOURNAL) and not name.endswith("-shm") else None
-
-    @staticmethod
-    def split(text):
-        name, _, rest = text.partition("(")
-        descriptor = DESCRIPTOR.match(rest)
-        path = decode(descriptor[2]).decode() if descriptor else ""
-        return name, rest, path
-
-    def enter(self, text):
-        """A call that was split: what it wrote may be there from here on."""
-        name, rest, path = self.split(text)
-        if name == "write" and path == self.acks:
-            self.ack(rest)
-
-    def ack(self, rest):
-        for line in decode(STRING.search(rest)[1]).decode().splitlines():
-            self.events.append(Event("ack", facts=tuple(line.split())))
-
-    def leave(self, head, result, at, *, entered):
-        name, rest, path = self.split(head)
-        if name == "write" and path == self.acks:
-            if not entered:
-                self.ack(rest)
-            return
-        if result.startswith(("-1", "?")):
-            return
-        file = self.mine(path)
-        if name == "pwrite64" and file:
-            self.write(file, rest, int(result.split()[0]))
-        elif name in ("fdatasync", "fsync"):
-            if file:
-                self.events.append(Event("sync", file, since=at))
-            elif path == self.folder:
-                self.events.append(Event("sync folder", since=at))
-        elif name == "ftruncate" and file:
-            self.events.append(Event("truncate", file, length=int(rest.rpartition(",")[2].strip(" )"))))
-        elif name in ("openat", "open", "creat"):
-            self.open(name, rest)
-        elif name in ("unlink", "unlinkat"):
-            file = self.mine(decode(STRING.search(rest)[1]).decode())
-            if file:
-                self.names.discard(file)
-                self.events.append(Event("unlink", file))
-        elif name.startswith("rename"):
-            old, new = (self.mine(decode(found[0]).decode()) for found in STRING.findall(rest)[:2])
-            if old and new:
-                self.names.discard(old)
-                self.names.add(new)
-                self.events.append(Event("rename", old, other=new))
-            elif old or new:
-                raise PowerError(f"trace: {name} moves a file of the journal in or out of its folder")
-        elif file and (name in ("write", *UNTOUCHED) or (name == "mmap" and "PROT_WRITE" in rest and "MAP_SHARED" in rest)):
-            raise PowerError(f"trace: {name} on {file} is not understood")
-
-    def write(self, file, rest, count):
-        found = STRING.search(rest)
-        if found[2]:
-            raise PowerError("trace: a write was cut short by strace")
-        size, offset = (int(part) for part in rest[found.end() :].strip(" ,)").split(", "))
-        data = decode(found[1])
-        if len(data) != size:
-            raise PowerError(f"trace: {len(data)} bytes of {size} of a write to {file}")
-        self.events.append(Event("write", file, offset=offset, data=data[:count]))
-
-    def open(self, name, rest):
-        given = STRING.search(rest)
-        file = self.mine(decode(given[1]).decode()) if given else None
-        if file is None:
-            return
-        flags = rest[given.end() :]
-        if file not in self.names and ("O_CREAT" in flags or name == "creat"):
-            self.names.add(file)
-            self.events.append(Event("create", file))
-        elif "O_TRUNC" in flags or name == "creat":
-            self.events.append(Event("truncate", file, length=0))
-
-    def unfinished(self, text):
-        name, rest, path = self.split(text)
-        file = self.mine(path)
-        if file is None or name in ("fdatasync", "fsync", "openat"):
-            return
-        if name != "pwrite64":
-            raise PowerError(f"trace: the end of the process cut {name} on {file} off")
-        found = STRING.search(rest)
-        data, offset = decode(found[1]), int(rest.rpartition(",")[2].strip(" )"))
-        there = self.actual / file
-        if there.exists():
-            there = there.read_bytes()[offset : offset + len(data)]
-            if there == data:
-                self.events.append(Event("write", file, offset=offset, data=data))
-
-
-# -- the disk --------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Inode:
-    """A file's bytes on the platter, and the changes that are still on their way, each with its event's position."""
-
-    platter: bytearray = field(default_factory=bytearray)
-    pending: list = field(default_factory=list)
-
-
-def change(content, event, data=None):
-    """Apply a write or a truncation."""
-    if event.kind == "truncate":
-        del content[event.length :]
-        content.extend(bytes(event.length - len(content)))
-        return
-    data = event.data if data is None else data
-    if len(content) < event.offset:
-        content.extend(bytes(event.offset - len(content)))
-    content[event.offset : event.offset + len(data)] = data
-
-
-class Disk:
-    """The files as an honest disk and a POSIX file system may keep them."""
-
-    def __init__(self):
-        self.names, self.now = {}, {}  # durable, and as programs see them: name -> Inode
-        self.pending = []  # changes of names: position, event, inode
-        self.acks = []  # (position, facts)
-
-    def step(self, position, event):
-        kind = event.kind
-        if kind in ("write", "truncate"):
-            self.now[event.name].pending.append((position, event))
-        elif kind == "sync":
-            inode = self.now[event.name]
-            done = [change_ for change_ in inode.pending if change_[0] < event.since]
-            inode.pending = [change_ for change_ in inode.pending if change_[0] >= event.since]
-            for _, change_ in done:
-                change(inode.platter, change_)
-        elif kind == "sync folder":
-            done = [entry for entry in self.pending if entry[0] < event.since]
-            self.pending = [entry for entry in self.pending if entry[0] >= event.since]
-            for _, change_, inode in done:
-                self.rename(self.names, change_, inode)
-        elif kind in ("create", "unlink", "rename"):
-            inode = Inode() if kind == "create" else self.now[event.name]
-            self.rename(self.now, event, inode)
-            self.pending.append((position, event, inode))
-        elif kind == "ack":
-            self.acks.append(event.facts)
-
-    @staticmethod
-    def rename(names, event, inode):
-        if event.kind == "create":
-            names[event.name] = inode
-        elif event.kind == "unlink":
-            if names.get(event.name) is inode:
-                del names[event.name]
-        else:
-            names.pop(event.name, None)
-            names[event.other] = inode
-
-    def visible(self):
-        """The files as programs see them: what a kill without a power loss leaves."""
-        return {name: self.content(inode, lambda event: event.data) for name, inode in self.now.items()}
-
-    @staticmethod
-    def content(inode, choose):
-        content = bytearray(inode.platter)
-        for _, event in inode.pending:
-            if event.kind == "truncate":
-                if choose(event) is not None:
-                    change(content, event)
-            else:
-                data = choose(event)
-                if data is not None:
-                    change(content, event, data if isinstance(data, bytes) else data(content, event))
-        return bytes(content)
-
-    def image(self, mode, rng):
-        """The files after a power cut now, by name."""
-        share = {"nothing": 0.0, "everything": 1.0, "names only": 0.0, "data only": 1.0}.get(mode)
-        if share is None:
-            share = rng.choice((0.1, 0.5, 0.9))
-        for_names = {"names only": 1.0, "data only": 0.0}.get(mode, share)
-        names = dict(self.names)
-        for _, event, inode in self.pending:
-            if rng.random() < for_names:
-                self.rename(names, event, inode)
-
-        def choose(event):
-            if rng.random() >= share:
-                return None
-            if event.kind == "truncate" or mode not in ("torn", "garbage") or rng.random() < 0.4:
-                return event.data
-            return lambda content, event: tear(content, event, rng, garbage=mode == "garbage")
-
-        return {name: self.content(inode, choose) for name, inode in names.items()}
-
-
-def tear(content, event, rng, *, garbage):
-    """A write of which only some sectors reached the disk."""
-    sector = rng.choice((512, 4096))
-    old = bytes(content[event.offset : event.offset + len(event.data)])
-    old += bytes(len(event.data) - len(old))  # beyond the old end: zeros, as after a write of the length alone
-    prefix_only, stop = rng.random() < 0.5, rng.random()
-    parts, start = [], 0
-    while start < len(event.data):
-        end = min(len(event.data), (event.offset + start) // sector * sector + sector - event.offset)
-        kept = start < stop * len(event.data) if prefix_only else rng.random() < 0.5
-        if kept:
-            parts.append(event.data[start:end])
-        elif garbage and rng.random() < 0.5:
-            parts.append(rng.randbytes(end - start))
-        else:
-            parts.append(old[start:end])
-        start = end
-    return b"".join(parts)
-
-
-# -- the images ------------------------------------------------------------------------------------------------------
+for folder in (str(ROOT), str(HERE)):
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+from power_loss_bot import JOURNAL, MUTANTS, THREADS, PowerError  # noqa: E402
+from power_loss_disk import MODES, Disk  # noqa: E402
+from power_loss_trace import CALLS, Event, Trace  # noqa: E402
+
+LIVES = {"trading": ("stops", "killed", "stops"), "migration": ("version 1", "stops"), "again": ("stops",)}
+AGAIN = 3  # recordings that start from a crash image
 
 
 class Recording:
-    """The lives of one bot, as events; and the log that it left."""
+    """The lives of one bot, as events; what it started from, and the log that it left."""
 
     def __init__(self, folder, name):
-        self.folder, self.name = folder / name, name
-        self.events, names, self.faults = [], set(), []
-        for life, how in enumerate(LIVES[name]):
+        self.folder, self.name, self.lives = folder / name, name, LIVES[name.partition("-")[0]]
+        start = self.folder / "start"
+        self.start = {path.name: path.read_bytes() for path in start.glob(JOURNAL + "*")} if start.exists() else {}
+        self.start_acks = [tuple(ack) for ack in json.loads((start / "acks.json").read_text())] if start.exists() else []
+        self.events, names = [], set(self.start)
+        for life, how in enumerate(self.lives):
             self.events.append(Event("life", facts=(life, how)))
             Trace(self.folder / f"trace-{life}", self.folder, names, self.events)
-            if life + 1 < len(LIVES[name]):
-                continue
-            disk = Disk()
-            for position, event in enumerate(self.events):
-                disk.step(position, event)
-            for file, content in disk.visible().items():
-                actual = (self.folder / "journal" / file).read_bytes()
-                if actual != content:
-                    raise PowerError(f"trace: it explains {len(content)} bytes of {file}, there are {len(actual)} others")
+        disk = self.disk()
+        for position, event in enumerate(self.events):
+            disk.step(position, event)
+        for file, content in disk.visible().items():
+            actual = (self.folder / "journal" / file).read_bytes()
+            if actual != content:
+                raise PowerError(f"trace: it explains {len(content)} bytes of {file}, there are {len(actual)} others")
         self.log, _, _ = contents(self.copy())
+
+    def disk(self):
+        """The disk before the first event."""
+        return Disk(self.start, self.start_acks)
 
     def copy(self):
         """The journal's files as the last life left them, elsewhere: reading them changes them."""
@@ -569,13 +88,14 @@ class Recording:
     def phases(self):
         """For each position, what a cut right after it hits."""
         found, life, how, ready, backfilled = [], 0, "", False, False
+        opening = "repairing" if self.start else "opening, life {}"
         for event in self.events:
             if event.kind == "life":
                 (life, how), ready, backfilled = event.facts, False, False
             elif event.kind == "ack":
                 ready = True
             if not ready:
-                found.append("version 1 made" if how == "version 1" else f"opening, life {life}")
+                found.append("version 1 made" if how == "version 1" else opening.format(life))
                 continue
             if event.kind in ("write", "truncate", "sync") and event.name == JOURNAL:
                 backfilled = True
@@ -587,20 +107,34 @@ class Recording:
         return found
 
 
-def record(folder, name, orders, seed, mutant=None):
-    """Let a bot live under strace."""
+def record(folder, name, orders, seed, mutant=None, start=None):
+    """
+    Let a bot live under strace.
+
+    Args:
+        orders: In all lives together, about.
+        start: Files and acknowledged barriers of a crash image, for a recording that begins with one.
+    """
     own = folder / name
     own.mkdir(parents=True)
-    lives = LIVES[name]
+    lives, number = LIVES[name.partition("-")[0]], int(name.partition("-")[2] or 0)
+    if start is not None:
+        files, acks = start
+        for place in ("journal", "start"):
+            (own / place).mkdir(mode=0o700)
+            for file, content in files.items():
+                (own / place / file).write_bytes(content)
+        (own / "start" / "acks.json").write_text(json.dumps(acks))
+        shutil.copyfile(folder / "trading" / "venue.pickle", own / "venue.pickle")
     for life, how in enumerate(lives):
         share = max(THREADS, orders // max(1, sum(how != "version 1" for how in lives)))
         plan = {
-            "recording": name, "life": life, "how": how, "orders": share, "seed": seed, "break": mutant,
+            "recording": name, "life": 10 * number + life, "how": how, "orders": share, "seed": seed, "break": mutant,
             "kill_after": max(3, share),
         }  # fmt: skip
         command = ["strace", "-f", "-y", "-xx", "-s", "1000000", "-e", f"trace={CALLS}", "-e", "signal=none"]
         command += ["--seccomp-bpf", "-o", str(own / f"trace-{life}")]
-        command += [sys.executable, str(HERE / "power_loss.py"), "--bot", str(own), json.dumps(plan)]
+        command += [sys.executable, str(HERE / "power_loss_bot.py"), str(own), json.dumps(plan)]
         with (own / f"bot-{life}.log").open("wb") as log:
             environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
             done = subprocess.run(command, stdout=log, stderr=log, env=environment, timeout=300, check=False)
@@ -609,6 +143,16 @@ def record(folder, name, orders, seed, mutant=None):
             text = (own / f"bot-{life}.log").read_text(errors="replace")[-1500:]
             raise PowerError(f"recording {name}: life {life} ended with code {done.returncode}:\n{text}")
     return Recording(folder, name)
+
+
+def crash_image(recording, seed, number):
+    """An image to begin a recording with: files and acknowledged barriers. Not one of an opening."""
+    rng = random.Random(f"{seed}/again/{number}")
+    cut = rng.choice([at for at, phase in enumerate(recording.phases()) if not phase.startswith("opening")])
+    disk = recording.disk()
+    for position, event in enumerate(recording.events[: cut + 1]):
+        disk.step(position, event)
+    return disk.image(rng.choice(("nothing", "some", "torn", "garbage")), rng), disk.acks
 
 
 def contents(folder):
@@ -699,7 +243,7 @@ def examine(recording, images, seed, *, only=None, stop_after=None, say=lambda t
     phases, by_phase, by_mode, problems = recording.phases(), Counter(), Counter(), []
     shm = Path("/dev/shm")
     work = Path(tempfile.mkdtemp(prefix="hireliab-power-", dir=shm if os.access(shm, os.W_OK) else None))
-    disk, made = Disk(), 0
+    disk, made = recording.disk(), 0
     try:
         for position, event in enumerate(recording.events):
             disk.step(position, event)
@@ -754,18 +298,15 @@ def cannot_trace():
     return None if tried.returncode == 0 else f"strace is not allowed here: {tried.stderr.strip()[-200:]}"
 
 
-def recordings():
-    """Which recordings there are: the second needs a schema with a history."""
+def recordings(mutant):
+    """Which recordings there are; a broken journal is found out in the first."""
     from hireliab.exchange import sqlite_journal
 
-    return ["trading", "migration"] if len(sqlite_journal._SCHEMA) > 1 else ["trading"]
+    more = ["migration"] if len(sqlite_journal._SCHEMA) > 1 else []
+    return ["trading"] if mutant else ["trading", *more, *(f"again-{number}" for number in range(1, AGAIN + 1))]
 
 
 def main(arguments=None):
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == ["--bot"]:
-        bot(Path(given[1]), json.loads(given[2]))
-        return 0
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--orders", type=int, default=240)
     parser.add_argument("--images", type=int, default=4000)
@@ -774,9 +315,9 @@ def main(arguments=None):
     parser.add_argument("--keep", metavar="DIR", default=None, help="keep all files there; else they go when all is well")
     parser.add_argument("--stop-after", type=int, default=None, metavar="N", help="end after N wrong images")
     parser.add_argument("--replay", metavar="DIR", default=None, help="a kept run, instead of a new recording")
-    parser.add_argument("--recording", default="trading", choices=tuple(LIVES), help="with --replay --image")
+    parser.add_argument("--recording", default="trading", help="with --replay --image")
     parser.add_argument("--image", type=int, default=None, help="with --replay: only this image")
-    options = parser.parse_args(given)
+    options = parser.parse_args(arguments)
     if options.replay is None:
         reason = cannot_trace()
         if reason:
@@ -785,7 +326,7 @@ def main(arguments=None):
         seed = int(time.time()) % 1_000_000 if options.seed is None else options.seed
         folder = Path(options.keep or tempfile.mkdtemp(prefix="hireliab-power-run-")).resolve()
         facts = {"orders": options.orders, "images": options.images, "seed": seed, "break": options.break_}
-        facts["recordings"] = recordings()
+        facts["recordings"] = recordings(options.break_)
     else:
         folder = Path(options.replay).resolve()
         facts = json.loads((folder / "run.json").read_text())
@@ -799,13 +340,17 @@ def main(arguments=None):
         if options.replay is None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "run.json").write_text(json.dumps(facts))
+        first = None
         for name in facts["recordings"]:
-            images = facts["images"] if name == "trading" else max(1, facts["images"] // 5)
-            if options.replay is None:
-                orders = facts["orders"] if name == "trading" else 2 * THREADS
-                recording = record(folder, name, orders, facts["seed"], facts["break"])
-            else:
+            images = facts["images"] if name == "trading" else max(1, facts["images"] // 8)
+            if options.replay is not None:
                 recording = Recording(folder, name)
+            elif name == "trading":
+                recording = first = record(folder, name, facts["orders"], facts["seed"], facts["break"])
+            else:
+                number = name.partition("-")[2]
+                start = crash_image(first, facts["seed"], number) if number else None
+                recording = record(folder, name, 2 * THREADS, facts["seed"], start=start)
             found = examine(
                 recording, images, facts["seed"], only=options.image, stop_after=options.stop_after,
                 say=lambda text: print(text, flush=True),
