@@ -10,7 +10,7 @@ PACKAGE = ROOT / "hireliab"
 ROWS = [
     ["errors", "_version", "_lazy"],
     ["core.clock", "core.config", "core.money", "core._metrics", "core._listeners", "core._window", "core._threads",
-     "core._sqlite", "core._gate"],
+     "core._kill_points", "core._sqlite", "core._gate"],
     ["core.deadline", "core.retry", "core.rate_limiter", "core.bulkhead", "core.circuit_breaker", "core.policy"],
     ["messaging.bus", "messaging.memory_bus", "messaging.rabbitmq", "messaging.inbox", "messaging.outbox",
      "messaging.message_bus"],
