@@ -1,7 +1,7 @@
 """
 Cut the power at any write of the journal's files, and see what is left.
 
-    python tests/crash/power_loss.py --orders 240 --images 4000 --seed 7 [--keep DIR]
+    python tests/crash/power_loss.py --orders 100 --images 6000 --seed 7 [--keep DIR]
     python tests/crash/power_loss.py --replay DIR --image 1234            (one image of a kept run, once more)
     python tests/crash/power_loss.py --orders 60 --images 200 --seed 7 --break synchronous_off
 
@@ -235,12 +235,12 @@ def examine(recording, images, seed, *, only=None, stop_after=None, say=lambda t
     Make and judge the images of a recording.
 
     Returns:
-        Counters of images by phase and by mode, and a list of (number, cut, mode, problem).
+        Counters of images by phase, by mode and by cut, and a list of (number, cut, mode, problem).
     """
     wanted = [entry for entry in plan(recording, images, seed) if only is None or entry[0] == only]
     wanted.sort(key=lambda entry: entry[1])
     cuts = [entry[1] for entry in wanted]
-    phases, by_phase, by_mode, problems = recording.phases(), Counter(), Counter(), []
+    phases, by_phase, by_mode, by_cut, problems = recording.phases(), Counter(), Counter(), Counter(), []
     shm = Path("/dev/shm")
     work = Path(tempfile.mkdtemp(prefix="hireliab-power-", dir=shm if os.access(shm, os.W_OK) else None))
     disk, made = recording.disk(), 0
@@ -251,6 +251,7 @@ def examine(recording, images, seed, *, only=None, stop_after=None, say=lambda t
                 files = disk.image(mode, random.Random(f"{seed}/{recording.name}/image/{number}"))
                 by_phase[phases[cut]] += 1
                 by_mode[mode] += 1
+                by_cut[cut] += 1
                 made += 1
                 bad = judge(files, disk.acks, recording.log, work)
                 problems += [(number, cut, mode, problem) for problem in bad]
@@ -263,20 +264,21 @@ def examine(recording, images, seed, *, only=None, stop_after=None, say=lambda t
                 if made % 500 == 0:
                     say(f"  {recording.name}: {made} of {len(wanted)} images, {len(problems)} problems")
                 if stop_after is not None and len({problem[0] for problem in problems}) >= stop_after:
-                    return by_phase, by_mode, problems
+                    return by_phase, by_mode, by_cut, problems
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return by_phase, by_mode, problems
+    return by_phase, by_mode, by_cut, problems
 
 
-def table(recording, by_phase, by_mode, problems):
+def table(recording, by_phase, by_mode, by_cut, problems):
     kinds = Counter(event.kind if event.kind != "write" else f"write {event.name}" for event in recording.events)
     bad = defaultdict(set)
     phases = recording.phases()
     for number, cut, _, _ in problems:
         bad[phases[cut]].add(number)
     text = [
-        f"recording {recording.name}: {len(recording.events)} events, {len(recording.log)} entries in the log",
+        f"recording {recording.name}: {len(recording.events)} events, cut after {len(by_cut)} of them;"
+        f" {len(recording.log)} entries in the log",
         "  " + ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())),
         f"  {'cut during':<28}{'cuts possible':>14}{'images':>8}{'wrong':>8}",
     ]
@@ -308,8 +310,8 @@ def recordings(mutant):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--orders", type=int, default=240)
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--orders", type=int, default=100)
+    parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock; it is printed")
     parser.add_argument("--break", dest="break_", choices=tuple(MUTANTS), default=None, help="a deliberately broken journal")
     parser.add_argument("--keep", metavar="DIR", default=None, help="keep all files there; else they go when all is well")
@@ -356,9 +358,9 @@ def main(arguments=None):
                 say=lambda text: print(text, flush=True),
             )  # fmt: skip
             print(table(recording, *found))
-            wrong += len({number for number, _, _, _ in found[2]})
+            wrong += len({number for number, _, _, _ in found[3]})
             by_image = defaultdict(list)
-            for number, cut, mode, problem in found[2]:
+            for number, cut, mode, problem in found[3]:
                 by_image[number, cut, mode].append(problem)
             for (number, cut, mode), problems in by_image.items():
                 shown += 1

@@ -1,5 +1,5 @@
 """
-The power-loss stage as tests: short and seeded. The full one: ``python tests/crash/power_loss.py --images 4000``.
+The power-loss stage as tests: short and seeded. The full one: ``python tests/crash/power_loss.py --images 6000``.
 
 HIRELIAB_CRASH_SEED overrides the seed.
 """
