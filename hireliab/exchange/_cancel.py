@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hireliab.core import _kill_points
 from hireliab.errors import InvalidOrderError, OrderNotFoundError, OutcomeUnknownError
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange.adapter import ExchangeAdapter, OrderState
@@ -94,6 +95,8 @@ def roll_back(
     if moved is None:
         prepared.abandon()
         return None
+    if _kill_points.ARMED:
+        _kill_points.at("L22")
     try:
         return prepared.submit(check_open)
     except OrderNotFoundError:

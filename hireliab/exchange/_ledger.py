@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from hireliab.core import money
+from hireliab.core import _kill_points, money
 from hireliab.core.clock import Clock
 from hireliab.errors import ClosedError, JournalError, JournalPoisonedError
 from hireliab.exchange.adapter import Account, Order
@@ -223,6 +223,8 @@ class Ledger:
                 if must_be_durable:
                     raise
                 failure = error
+            if _kill_points.ARMED and barrier and candidate.state.is_terminal:
+                _kill_points.at("L15")
             new = candidate
         finally:
             transaction.settle(new, cause=cause, durable=failure is None)

@@ -16,6 +16,7 @@ import requests
 import urllib3
 from requests.utils import get_environ_proxies
 
+from hireliab.core import _kill_points
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.core.deadline import bounded, check
 from hireliab.errors import (
@@ -162,7 +163,7 @@ class Transport:
         if origin not in self._proxies:
             self._proxies[origin] = get_environ_proxies(origin)
         watch = self._watch
-        watch.begin(deadline=deadline, max_idle=max_idle)
+        watch.begin(deadline=deadline, max_idle=max_idle, what=what)
         sent = self._clock.time()
         response = None
         try:
@@ -174,7 +175,11 @@ class Transport:
                 proxies=self._proxies[origin],
                 allow_redirects=False,
             )
+            if _kill_points.ARMED and watch.places:
+                _kill_points.at("L08")
             body = self._read(response, what)
+            if _kill_points.ARMED and watch.places:
+                _kill_points.at("L09")
         except HireliabError:
             self._drop(response)
             raise

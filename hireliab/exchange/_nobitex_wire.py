@@ -17,6 +17,7 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
+from hireliab.core import _kill_points
 from hireliab.core.clock import Clock
 
 
@@ -28,9 +29,11 @@ class Watch:
         self.read_timeout = read_timeout
         self.begin(deadline=0.0, max_idle=0.0)
 
-    def begin(self, *, deadline: float, max_idle: float) -> None:
+    def begin(self, *, deadline: float, max_idle: float, what: str = "") -> None:
         self.deadline = deadline
         self.max_idle = max_idle
+        self.places = what.endswith("orders/add")  # for the kill points only, as is the next
+        self.cancels = what.endswith("orders/update-status")
         self.connecting = False  # inside connect(), or it failed
         self.connected = False  # a connection was made for this exchange
         self.stopped = False  # we ended it before the first write
@@ -52,6 +55,10 @@ class Watch:
         except TimeoutError:
             self.stopped = not self.sent
             raise
+        if _kill_points.ARMED and self.places and not self.sent:
+            _kill_points.at("L05")
+        if _kill_points.ARMED and self.places and self.sent:
+            _kill_points.at("L06")
         self.sent = True
 
     def before_read(self, sock: socket.socket) -> None:
@@ -149,6 +156,10 @@ class _Watched(HTTPConnection):
             raise
 
     def getresponse(self) -> Any:
+        if _kill_points.ARMED and self._watch.places:
+            _kill_points.at("L07")
+        if _kill_points.ARMED and self._watch.cancels:
+            _kill_points.at("L23")
         response = super().getresponse()
         self._answered_at = self._watch.clock.monotonic()
         return response

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hireliab.core import _kill_points
 from hireliab.core.clock import Clock
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._resolver import Resolver
@@ -111,6 +112,8 @@ def recover(
     claims = [(record, f"T27 claimed by {owner}") for record in records if not record.state.is_terminal]
     if claims:
         ledger.journal.write_many(claims, barrier=True)
+        if _kill_points.ARMED:
+            _kill_points.at("L19")
     not_sent, undecided, resting = [], [], []
     for record in records:
         transaction = Transaction(record, clock=clock)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from hireliab.core import _kill_points
 from hireliab.core._threads import Stop, join_all, run_forever, start_thread
 from hireliab.core.clock import Clock
 from hireliab.errors import NotSentError, OrderNotFoundError
@@ -280,6 +281,8 @@ class Resolver:
         left = self.commit_rule.time_left(case.transaction)
         case.next_look = self._clock.monotonic() + (min(delay, left) if left > 0 else delay)
         self._saw(worked=not isinstance(read, Unavailable))
+        if _kill_points.ARMED and isinstance(read, Absent):
+            _kill_points.at("L20")
         if record.kind == "CALL":
             self._look_at_call(case, record, read)
         elif isinstance(read, Found):
@@ -366,6 +369,8 @@ class Resolver:
         self._ledger.note_order_id(order.order_id)
         self._ledger.settled(record.txn_id)  # it is known what there is, so new orders need not wait for it
         facts = seen(order)
+        if _kill_points.ARMED and record.state in (State.RESOLVING, State.UNKNOWN):
+            _kill_points.at("L21")
         if record.is_rollback:
             step = evidence.settle_cancel(record, order)
             if step is not None and record.state is State.UNKNOWN:
@@ -377,6 +382,10 @@ class Resolver:
             step = evidence.settle(record, order)
         cause = f"venue shows {order.raw_status or order.status.value}, filled {facts['filled']}"
         if step is not None:
+            if _kill_points.ARMED and not record.is_rollback:
+                _kill_points.at("L13")
+            if _kill_points.ARMED and record.is_rollback:
+                _kill_points.at("L24")
             self._ledger.move(
                 transaction,
                 record,

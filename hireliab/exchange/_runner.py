@@ -14,6 +14,7 @@ import os
 import random
 from collections.abc import Callable
 
+from hireliab.core import _kill_points
 from hireliab.core._threads import Stop
 from hireliab.core.clock import Clock
 from hireliab.errors import (
@@ -197,6 +198,8 @@ class Runner:
         """Make the intent durable; False, with the verdict given, when that failed."""
         record = transaction.record
         venue_time = self._adapter.server_time()
+        if _kill_points.ARMED:
+            _kill_points.at("L01")
         try:
             moved = self._ledger.move(
                 transaction,
@@ -226,6 +229,8 @@ class Runner:
         record = transaction.record
         transaction.mark_sent(self._clock.monotonic())
         self._ledger.note_send(record.order)
+        if _kill_points.ARMED:
+            _kill_points.at("L04")
         try:
             state = prepared.submit(lambda: self._check_send(transaction))
         except TransactionDeniedError as error:  # a halt since the barrier: no byte left
@@ -286,6 +291,8 @@ class Runner:
             self._ambiguous(transaction, error)
             return False
         hidden = self._adapter.capabilities.listing_shows_client_id is not True
+        if _kill_points.ARMED:
+            _kill_points.at("L10")
         self._ledger.move(
             transaction,
             transaction.record,
@@ -296,6 +303,8 @@ class Runner:
             barrier=hidden,
             **seen(state),
         )
+        if _kill_points.ARMED:
+            _kill_points.at("L11")
         return True
 
     def _verify(self, transaction: Transaction) -> None:
@@ -306,6 +315,8 @@ class Runner:
         while not transaction.state.is_terminal:
             record = transaction.record
             assert record.order_id is not None, "bug: acknowledged without an id"
+            if _kill_points.ARMED:
+                _kill_points.at("L12")
             read = self._adapter.find_by_id(record.order_id)
             now = self._clock.monotonic()
             if isinstance(read, Found):
@@ -370,6 +381,8 @@ class Runner:
             self._not_sent(transaction, error)
             return
         transaction.mark_sent(self._clock.monotonic())
+        if _kill_points.ARMED:
+            _kill_points.at("L22")
         try:
             self._resolver.found(transaction, prepared.submit(self._check_open))
         except OrderNotFoundError:
