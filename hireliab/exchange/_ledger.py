@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from hireliab.core import _kill_points, money
 from hireliab.core.clock import Clock
 from hireliab.errors import ClosedError, JournalError, JournalPoisonedError
+from hireliab.exchange._pipeline_stats import PipelineMetrics
 from hireliab.exchange.adapter import Account, Order
 from hireliab.exchange.journal import Journal
 from hireliab.exchange.transaction import BY_ID, Record, State, Transaction
@@ -77,6 +78,7 @@ class Ledger:
 
     def __init__(self, *, journal: Journal, clock: Clock, bus: EventBus | None, alerts: AlertSink | None) -> None:
         self.journal = journal
+        self.metrics = PipelineMetrics()
         self._clock = clock
         self._bus = bus
         self._alerts = alerts
@@ -181,9 +183,11 @@ class Ledger:
             with self._lock:
                 self._mark_locked(new)
         if to.is_terminal:
+            self.metrics.verdicts.add(new.verdict.value)
             self.settled(transaction.id)
         self._drop_if_finished(transaction, new)
         if transition.event:
+            self.metrics.events.add(transition.event)
             self.tell(transition.event, new, cause=cause)
         return new
 

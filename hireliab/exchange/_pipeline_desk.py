@@ -8,13 +8,15 @@ from pathlib import Path
 from hireliab.core.clock import Clock
 from hireliab.errors import ConfigError
 from hireliab.exchange import _halt
+from hireliab.exchange._admission import Admission
 from hireliab.exchange._decision import Decisions
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._orphans import Orphans
+from hireliab.exchange._pipeline_stats import PipelineStats
 from hireliab.exchange._recovery import RecoveryReport
 from hireliab.exchange.adapter import ExchangeAdapter, OrderState, Unavailable
 from hireliab.exchange.journal import Journal
-from hireliab.exchange.transaction import Transaction, TransactionResult
+from hireliab.exchange.transaction import State, Transaction, TransactionResult
 
 
 class Desk(ABC):
@@ -26,6 +28,7 @@ class Desk(ABC):
     _ledger: Ledger
     _orphans: Orphans
     _decisions: Decisions
+    _admission: Admission
 
     @abstractmethod
     def start(self) -> RecoveryReport:
@@ -130,3 +133,26 @@ class Desk(ABC):
             raise ConfigError("halt: this journal has no folder to keep it in", setting="journal")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
+
+    def stats(self) -> PipelineStats:
+        """What was done and what is open, as one snapshot."""
+        self.start()
+        metrics, now = self._ledger.metrics, self._clock.time()
+        live = [transaction.record for transaction in self._ledger.live()]
+        undecided = [record for record in live if not record.state.is_terminal and record.state is not State.NEW]
+        halt = self.halted
+        return PipelineStats(
+            verdicts=metrics.verdicts.snapshot(),
+            events=metrics.events.snapshot(),
+            reads=metrics.reads.snapshot(),
+            running=len(self._admission.threads),
+            unresolved=len(undecided),
+            oldest_unresolved=max((max(0.0, now - record.created) for record in undecided), default=None),
+            needs_human=sum(record.needs_human for record in undecided),
+            resting=sum(record.is_open_at_venue for record in live),
+            watched=sum(record.watch_until is not None for record in live),
+            orphans=len(self._orphans.ids()),
+            halt=None if halt is None else halt.mode,
+            phases={name: histogram.snapshot() for name, histogram in metrics.phases.items()},
+            journal=self._journal.stats() if hasattr(self._journal, "stats") else None,
+        )

@@ -30,6 +30,7 @@ from hireliab.exchange.adapter import (
     ExchangeAdapter,
     FillListing,
     Found,
+    ListingRead,
     OrderListing,
     OrderRead,
     OrderState,
@@ -254,8 +255,9 @@ class Resolver:
                     f"no read has worked for {blind:.0f} s; {len(self._cases)} transactions are undecided",
                 )
 
-    def _saw(self, worked: bool) -> None:
-        if worked:
+    def _saw(self, answer: OrderRead | ListingRead) -> None:
+        self._ledger.metrics.count_read(answer)
+        if not isinstance(answer, Unavailable):
             if self._told_blind:
                 self._ledger.alert("info", "The exchange can be seen again", f"{len(self._cases)} undecided")
             self._blind_since, self._told_blind = None, False
@@ -280,7 +282,7 @@ class Resolver:
         delay = max(delay if age < 60.0 else self._pace(age), len(self._cases) * LOOKUP_SPACING)
         left = self.commit_rule.time_left(case.transaction)
         case.next_look = self._clock.monotonic() + (min(delay, left) if left > 0 else delay)
-        self._saw(worked=not isinstance(read, Unavailable))
+        self._saw(read)
         if _kill_points.ARMED and isinstance(read, Absent):
             _kill_points.at("L20")
         if record.kind == "CALL":
@@ -432,7 +434,7 @@ class Resolver:
         if not floors:
             return
         orders = self._adapter.list_orders_since(str(min(floors)))
-        self._saw(worked=not isinstance(orders, Unavailable))
+        self._saw(orders)
         if isinstance(orders, Unavailable):
             return
         self._use(orders, lost)
@@ -444,6 +446,7 @@ class Resolver:
             return
         since = min(c.transaction.record.baseline_time for c in lost) - evidence.CLOCK_MARGIN
         fills = self._adapter.list_fills_since(since)
+        self._ledger.metrics.count_read(fills)
         listed = fills if isinstance(fills, FillListing) else None
         for case in lost:
             self._guarded(case.transaction, partial(self._weigh, case, orders, listed))

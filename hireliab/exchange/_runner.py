@@ -98,6 +98,7 @@ class Runner:
         """Run to an answer; never raises."""
         if not transaction.take():
             return
+        began = self._clock.monotonic()
         try:
             if transaction.record.kind == "CANCEL":
                 self._cancel(transaction)
@@ -112,6 +113,7 @@ class Runner:
                 _log.exception("transaction %s: left to the next start", transaction.id)
         finally:
             transaction.answer()
+            self._ledger.metrics.phases["total"].observe(self._clock.monotonic() - began)
 
     def refuse(self, transaction: Transaction, error: HireliabError) -> bool:
         """Give the verdict of a transaction that could not even start; False when it did start."""
@@ -160,6 +162,7 @@ class Runner:
         """Send until it is answered, or proven not to have left often enough."""
         for attempt in range(1, self._config.max_retries + 2):
             last = attempt > self._config.max_retries
+            began = self._clock.monotonic()
             try:
                 self._check_send(transaction)
                 prepared = self._adapter.prepare(transaction.record.order)
@@ -185,8 +188,11 @@ class Runner:
                     raise
                 self._deny(transaction, error)
                 return
+            ready = self._clock.monotonic()
+            self._ledger.metrics.phases["prepare"].observe(ready - began)
             if not self._barrier(transaction, prepared, prepared.order, attempt):
                 return
+            self._ledger.metrics.phases["intent"].observe(self._clock.monotonic() - ready)
             outcome = self._send(transaction, prepared, last=last)
             if outcome is _Sent.AGAIN:
                 continue
@@ -261,8 +267,11 @@ class Runner:
                 _log.exception("transaction %s: unexpected error while sending", transaction.id)
             self._ambiguous(transaction, error)
         else:
+            answered = self._clock.monotonic()
+            self._ledger.metrics.phases["send"].observe(answered - (transaction.sent_at or answered))
             if self._acknowledge(transaction, state):
                 self._verify(transaction)
+                self._ledger.metrics.phases["verify"].observe(self._clock.monotonic() - answered)
         return _Sent.DECIDED if transaction.state.is_terminal else _Sent.UNDECIDED
 
     def _ambiguous(self, transaction: Transaction, error: BaseException, *, refused: bool = False) -> None:
@@ -318,6 +327,7 @@ class Runner:
             if _kill_points.ARMED:
                 _kill_points.at("L12")
             read = self._adapter.find_by_id(record.order_id)
+            self._ledger.metrics.count_read(read)
             now = self._clock.monotonic()
             if isinstance(read, Found):
                 self._resolver.found(transaction, read.order)
