@@ -95,6 +95,10 @@ def first_listing(records: Sequence[Record], *, journal: Journal, adapter: Excha
         floors += [int(r.baseline) for r in records if not r.state.is_terminal or r.watch_until is not None]
         floors += [int(r.order_id) - 1 for r in records if r.order_id is not None]
         listing = adapter.list_orders_since(str(max(0, min(floors))))
+        if isinstance(listing, Unavailable):  # such as too many pages: at least new orders get a baseline of today
+            newest = adapter.newest_order_id()
+            if not isinstance(newest, Unavailable):
+                journal.note_watermark(newest)
     return None if isinstance(listing, Unavailable) else listing
 
 

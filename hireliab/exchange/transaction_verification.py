@@ -522,12 +522,14 @@ class TransactionVerificationPipeline(Desk):
             config_.choice("status", word, [s.value for s in Status])
             states = [state.value for state, (_, of) in PHASES.items() if of.value == word]
         self.start()
-        found = [
-            self._ledger.find(record.txn_id) or Transaction(record, clock=self._clock)
-            for record in self._journal.select(states=states, limit=limit)
-        ]
-        # The journal may be a moment behind a live transaction.
-        return [t for t in found if states is None or t.state.value in states]
+        found = []
+        for record in self._journal.select(states=states, limit=limit):
+            live = self._ledger.find(record.txn_id)
+            if live is None:  # decided, or decided since the row was read: then it is read again
+                live = Transaction(record, clock=self._clock) if record.is_finished else self.get(record.txn_id)
+            if live is not None and (states is None or live.state.value in states):
+                found.append(live)
+        return found
 
     def unresolved(self) -> list[Transaction]:
         """Those that may be live at the exchange and are being looked for."""
