@@ -26,6 +26,7 @@ ROWS = [
 OWNERS = {
     "core._breaker": "core.circuit_breaker",
     "core._limiter": "core.rate_limiter",
+    "core._sqlite_": "core._sqlite",
     "core._retry": "core.retry",
     "messaging._memory": "messaging.memory_bus",
     "monitoring._channel_worker": "monitoring.alert_system",
@@ -35,6 +36,7 @@ OWNERS = {
     "exchange._nobitex": "exchange.nobitex_client",
     "exchange._adapter": "exchange.enhanced_nobitex_adapter",
     "exchange._transaction": "exchange.transaction",
+    "exchange._journal": "exchange.sqlite_journal",
     "exchange._commit_rule": "exchange.transaction_verification",
     "exchange._halt": "exchange.transaction_verification",
     "exchange._operator": "exchange.transaction_verification",

@@ -47,7 +47,8 @@ class Journal(Protocol):
         Raises:
             JournalPoisonedError: This or an earlier write failed.
             IdempotencyConflictError: Another transaction has the idempotency key.
-            JournalError: The version is not the next one, or the venue's order id is another transaction's.
+            JournalError: The version is not newer than the stored one, the epoch is older (another pipeline claimed
+                the transaction since), or the venue's order id is another transaction's.
         """
 
     def write_many(self, records: Sequence[tuple[Record, str]], *, barrier: bool) -> None:
@@ -84,11 +85,16 @@ class Journal(Protocol):
     def find_order(self, order_id: str) -> Record | None:
         """The transaction that a venue order belongs to."""
 
-    def select(self, *, states: Sequence[str] | None = None, limit: int = 1000) -> list[Record]:
-        """Transactions in these states, as last written, newest first."""
+    def select(
+        self, *, states: Sequence[str] | None = None, since: float | None = None, limit: int = 1000
+    ) -> list[Record]:
+        """Transactions in these states that changed since then (Unix seconds), as last written, newest first."""
 
     def fills(self, txn_id: str) -> list[Fill]:
         """The fills of one transaction."""
+
+    def log(self, txn_id: str) -> list[tuple[float, int, str, int, str]]:
+        """Every version of one transaction: (Unix seconds, version, state, attempt, cause), oldest first."""
 
     def send_times(self, since: float) -> list[float]:
         """Unix seconds of every intended send from `since` on."""

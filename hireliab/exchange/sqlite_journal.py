@@ -13,137 +13,33 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hireliab.core import money
 from hireliab.core._sqlite import SQLiteFile
 from hireliab.errors import ClosedError, IdempotencyConflictError, JournalError, JournalLockedError
-from hireliab.exchange.adapter import Account, Fill, Order
-from hireliab.exchange.transaction import Proof, Record, State
+from hireliab.exchange._journal_rows import (
+    INSERT_FILL,
+    INSERT_LOG,
+    SCHEMA,
+    SELECT,
+    SELECT_FILLS,
+    UNFINISHED,
+    UPSERT,
+    from_fill_row,
+    from_row,
+    to_fill_row,
+    to_log,
+    to_row,
+)
+from hireliab.exchange.adapter import Account, Fill
+from hireliab.exchange.transaction import Record
 
 _log = logging.getLogger("hireliab.journal")
 
 APPLICATION_ID = 0x48524C42  # "HRLB"
-_SCHEMA = (
-    """
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE txn (
-        txn_id TEXT PRIMARY KEY, kind TEXT NOT NULL, parent_id TEXT, symbol TEXT NOT NULL, side TEXT NOT NULL,
-        type TEXT NOT NULL, amount TEXT NOT NULL, price TEXT, stop_price TEXT, client_order_id TEXT NOT NULL,
-        payload_hash TEXT NOT NULL, idempotency_key TEXT, commit_rule TEXT NOT NULL, on_partial TEXT NOT NULL,
-        state TEXT NOT NULL, proof TEXT NOT NULL, reason TEXT NOT NULL, version INTEGER NOT NULL,
-        attempt INTEGER NOT NULL, sent_wall REAL, baseline TEXT NOT NULL, baseline_time REAL NOT NULL,
-        order_id TEXT, order_status TEXT NOT NULL, filled TEXT NOT NULL, average_price TEXT, fee TEXT NOT NULL,
-        candidates TEXT NOT NULL, needs_human INTEGER NOT NULL, watch_until REAL, created REAL NOT NULL,
-        updated REAL NOT NULL) WITHOUT ROWID;
-    CREATE UNIQUE INDEX txn_key ON txn (idempotency_key) WHERE idempotency_key IS NOT NULL;
-    CREATE UNIQUE INDEX txn_order ON txn (order_id) WHERE order_id IS NOT NULL AND kind = 'ORDER';
-    CREATE INDEX txn_unfinished ON txn (state, order_status) WHERE state NOT IN ('COMPLETED', 'FAILED', 'ROLLED_BACK')
-        OR (state = 'COMPLETED' AND order_status IN ('Active', 'Inactive')) OR watch_until IS NOT NULL;
-    CREATE TABLE txn_log (
-        seq INTEGER PRIMARY KEY, txn_id TEXT NOT NULL, version INTEGER NOT NULL, wall REAL NOT NULL,
-        state TEXT NOT NULL, attempt INTEGER NOT NULL, cause TEXT NOT NULL);
-    CREATE INDEX txn_log_txn ON txn_log (txn_id);
-    CREATE INDEX txn_log_sent ON txn_log (wall) WHERE state = 'SUBMITTING';
-    CREATE TABLE fill (
-        trade_id TEXT PRIMARY KEY, txn_id TEXT NOT NULL, order_id TEXT, symbol TEXT NOT NULL, side TEXT NOT NULL,
-        amount TEXT NOT NULL, price TEXT NOT NULL, fee TEXT NOT NULL, time REAL NOT NULL) WITHOUT ROWID;
-    CREATE INDEX fill_txn ON fill (txn_id)
-    """,
-)
-_COLUMNS = (
-    "txn_id kind parent_id symbol side type amount price stop_price client_order_id payload_hash idempotency_key"
-    " commit_rule on_partial state proof reason version attempt sent_wall baseline baseline_time order_id order_status"
-    " filled average_price fee candidates needs_human watch_until created updated"
-).split()
-# The names are constants above: nothing of a user's reaches the text of a statement.
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM txn"  # noqa: S608
-_INSERT = f"INSERT INTO txn ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
-_FIXED = 1  # txn_id
-_UPDATE = (
-    # Not "version=? - 1": a version before it that was no barrier may have been lost, and nothing rests on it.
-    f"UPDATE txn SET {', '.join(f'{name}=?' for name in _COLUMNS[_FIXED:])} WHERE txn_id=? AND version<?"  # noqa: S608
-)
-_UNFINISHED = (
-    f"{_SELECT} WHERE state NOT IN ('COMPLETED', 'FAILED', 'ROLLED_BACK')"
-    " OR (state = 'COMPLETED' AND order_status IN ('Active', 'Inactive')) OR watch_until IS NOT NULL ORDER BY txn_id"
-)
-
-
-def _plain(number: Decimal | None) -> str | None:
-    return None if number is None else money.text(number)
-
-
-def _storable(words: str) -> str:
-    """A text of others, cut, and without the lone surrogates that UTF-8 cannot hold."""
-    return words[:4000].encode("utf-8", "replace").decode("utf-8")
-
-
-def _to_row(record: Record) -> tuple[Any, ...]:
-    order = record.order
-    return (
-        record.txn_id,
-        record.kind,
-        record.parent_id,
-        order.symbol,
-        order.side,
-        order.type,
-        money.text(order.amount),
-        _plain(order.price),
-        _plain(order.stop_price),
-        order.client_order_id,
-        record.payload_hash,
-        record.idempotency_key,
-        record.commit,
-        record.on_partial,
-        record.state.value,
-        record.proof.value,
-        _storable(record.reason),
-        record.version,
-        record.attempt,
-        record.sent_wall,
-        record.baseline,
-        record.baseline_time,
-        record.order_id,
-        record.order_status,
-        money.text(record.filled),
-        _plain(record.average_price),
-        money.text(record.fee),
-        json.dumps(record.candidates),
-        int(record.needs_human),
-        record.watch_until,
-        record.created,
-        record.updated,
-    )
-
-
-def _optional(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
-
-
-def _from_row(row: tuple[Any, ...]) -> Record:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    order = Order(
-        symbol=values.pop("symbol"),
-        side=values.pop("side"),
-        type=values.pop("type"),
-        amount=Decimal(values.pop("amount")),
-        price=_optional(values.pop("price")),
-        stop_price=_optional(values.pop("stop_price")),
-        client_order_id=values.pop("client_order_id"),
-    )
-    values["commit"] = values.pop("commit_rule")
-    values["state"] = State(values["state"])
-    values["proof"] = Proof(values["proof"])
-    values["filled"] = Decimal(values["filled"])
-    values["average_price"] = _optional(values["average_price"])
-    values["fee"] = Decimal(values["fee"])
-    values["candidates"] = tuple(json.loads(values["candidates"]))
-    values["needs_human"] = bool(values["needs_human"])
-    return Record(order=order, **values)
+_SCHEMA = SCHEMA
 
 
 class SQLiteJournal:
@@ -247,18 +143,8 @@ class SQLiteJournal:
 
     def write(self, record: Record, *, cause: str, barrier: bool) -> None:
         """See `Journal.write`."""
-        row = _to_row(record)
-        log = (record.txn_id, record.version, record.updated, record.state.value, record.attempt, _storable(cause))
-
-        def operation(db: sqlite3.Connection) -> None:
-            try:
-                if db.execute(_UPDATE, (*row[_FIXED:], record.txn_id, record.version)).rowcount == 0:
-                    db.execute(_INSERT, row)
-            except sqlite3.IntegrityError as error:
-                raise _refusal(error, record) from error
-            db.execute("INSERT INTO txn_log (txn_id, version, wall, state, attempt, cause) VALUES (?,?,?,?,?,?)", log)
-
-        future = self._db.submit(operation)
+        rows = [(record, to_row(record), to_log(record, cause))]
+        future = self._db.submit(partial(_write_rows, rows))
         if barrier:
             future.result()
         else:
@@ -266,28 +152,19 @@ class SQLiteJournal:
 
     def write_many(self, records: Sequence[tuple[Record, str]], *, barrier: bool) -> None:
         """See `Journal.write_many`."""
-        for place, (record, cause) in enumerate(records):
-            self.write(record, cause=cause, barrier=barrier and place == len(records) - 1)
+        if not records:
+            return
+        rows = [(record, to_row(record), to_log(record, cause)) for record, cause in records]
+        future = self._db.submit(partial(_write_rows, rows))
+        if barrier:
+            future.result()
+        else:
+            future.add_done_callback(partial(_log_failure, records[0][0]))
 
     def write_fills(self, txn_id: str, fills: Sequence[Fill]) -> None:
         """See `Journal.write_fills`."""
-        rows = [
-            (
-                fill.trade_id,
-                txn_id,
-                fill.order_id,
-                fill.symbol,
-                fill.side,
-                money.text(fill.amount),
-                money.text(fill.price),
-                money.text(fill.fee),
-                fill.time,
-            )
-            for fill in fills
-        ]
-        self._db.submit(
-            lambda db: db.executemany("INSERT OR IGNORE INTO fill VALUES (?,?,?,?,?,?,?,?,?)", rows) and None
-        )
+        rows = [to_fill_row(txn_id, fill) for fill in fills]
+        self._db.submit(lambda db: db.executemany(INSERT_FILL, rows) and None)
 
     def note_watermark(self, order_id: str) -> None:
         """See `Journal.note_watermark`; an older id is ignored."""
@@ -321,7 +198,7 @@ class SQLiteJournal:
     def facts(self, prefix: str) -> dict[str, str]:
         """See `Journal.facts`."""
         self._db.flush()
-        rows = self._query("SELECT key, value FROM meta WHERE key LIKE ?", (f"fact {prefix}%",))
+        rows = self._query("SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", (5 + len(prefix), f"fact {prefix}"))
         return {key.removeprefix("fact "): value for key, value in rows}
 
     def _query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -330,50 +207,51 @@ class SQLiteJournal:
 
     def unfinished(self) -> list[Record]:
         """See `Journal.unfinished`."""
-        return [_from_row(row) for row in self._query(_UNFINISHED)]
+        return [from_row(row) for row in self._query(UNFINISHED)]
 
     def get(self, txn_id: str) -> Record | None:
         """See `Journal.get`."""
         self._db.flush()
-        rows = self._query(f"{_SELECT} WHERE txn_id=?", (txn_id,))
-        return _from_row(rows[0]) if rows else None
+        rows = self._query(f"{SELECT} WHERE txn_id=?", (txn_id,))
+        return from_row(rows[0]) if rows else None
 
     def find_key(self, idempotency_key: str) -> Record | None:
         """See `Journal.find_key`."""
-        rows = self._query(f"{_SELECT} WHERE idempotency_key=?", (idempotency_key,))
-        return _from_row(rows[0]) if rows else None
+        rows = self._query(f"{SELECT} WHERE idempotency_key=?", (idempotency_key,))
+        return from_row(rows[0]) if rows else None
 
     def find_order(self, order_id: str) -> Record | None:
         """See `Journal.find_order`."""
-        rows = self._query(f"{_SELECT} WHERE order_id=? AND kind='ORDER'", (order_id,))
-        return _from_row(rows[0]) if rows else None
+        rows = self._query(f"{SELECT} WHERE order_id=? AND kind='ORDER'", (order_id,))
+        return from_row(rows[0]) if rows else None
 
-    def select(self, *, states: Sequence[str] | None = None, limit: int = 1000) -> list[Record]:
+    def select(
+        self, *, states: Sequence[str] | None = None, since: float | None = None, limit: int = 1000
+    ) -> list[Record]:
         """See `Journal.select`."""
         self._db.flush()
-        where, values = "", list[Any]()
+        terms, values = [], list[Any]()
         if states is not None:
-            where, values = f" WHERE state IN ({', '.join('?' * len(states))})", list(states)
-        return [_from_row(row) for row in self._query(f"{_SELECT}{where} ORDER BY txn_id DESC LIMIT ?", [*values, limit])]
+            terms.append(f"state IN ({', '.join('?' * len(states))})")
+            values += states
+        if since is not None:
+            terms.append("updated >= ?")
+            values.append(since)
+        where = f" WHERE {' AND '.join(terms)}" if terms else ""
+        return [from_row(row) for row in self._query(f"{SELECT}{where} ORDER BY txn_id DESC LIMIT ?", [*values, limit])]
 
     def fills(self, txn_id: str) -> list[Fill]:
         """See `Journal.fills`."""
-        rows = self._query(
-            "SELECT trade_id, order_id, symbol, side, amount, price, fee, time FROM fill WHERE txn_id=? ORDER BY time",
-            (txn_id,),
-        )
+        return [from_fill_row(row) for row in self._query(SELECT_FILLS, (txn_id,))]
+
+    def log(self, txn_id: str) -> list[tuple[float, int, str, int, str]]:
+        """See `Journal.log`."""
+        self._db.flush()
         return [
-            Fill(
-                trade_id=trade_id,
-                order_id=order_id,
-                symbol=symbol,
-                side=side,
-                amount=Decimal(amount),
-                price=Decimal(price),
-                fee=Decimal(fee),
-                time=time,
+            (wall, version, state, attempt, cause)
+            for wall, version, state, attempt, cause in self._query(
+                "SELECT wall, version, state, attempt, cause FROM txn_log WHERE txn_id=? ORDER BY seq", (txn_id,)
             )
-            for trade_id, order_id, symbol, side, amount, price, fee, time in rows
         ]
 
     def send_times(self, since: float) -> list[float]:
@@ -393,6 +271,29 @@ class SQLiteJournal:
             _log.error("journal %s: its writer does not end; the lock is kept until this process ends", self.folder)
 
 
+def _write_rows(rows: Sequence[tuple[Record, tuple[Any, ...], tuple[Any, ...]]], db: sqlite3.Connection) -> None:
+    """All or, with the reason as an exception, none of them: the caller's savepoint undoes the others."""
+    for record, row, log in rows:
+        try:
+            changed = db.execute(UPSERT, row).rowcount
+        except sqlite3.IntegrityError as error:
+            raise _refusal(error, record) from error
+        if changed == 0:
+            raise _stale(record, *db.execute("SELECT version, epoch FROM txn WHERE txn_id=?", (record.txn_id,)).fetchone())
+        db.execute(INSERT_LOG, log)
+
+
+def _stale(record: Record, version: int, epoch: int) -> JournalError:
+    if record.epoch < epoch:
+        return JournalError(
+            f"transaction {record.txn_id}: epoch {record.epoch} is stale, another pipeline claimed it in epoch {epoch};"
+            " nothing was written"
+        )
+    return JournalError(
+        f"transaction {record.txn_id}: version {record.version} is not the next one, {version} is stored already"
+    )
+
+
 def _log_failure(record: Record, future: Future[None]) -> None:
     """Nobody waits for a write that is no barrier, so its failure is told here."""
     error = future.exception()
@@ -409,4 +310,4 @@ def _refusal(error: sqlite3.IntegrityError, record: Record) -> Exception:
         )
     if "order_id" in str(error):
         return JournalError(f"venue order {record.order_id}: belongs to another transaction than {record.txn_id}")
-    return JournalError(f"transaction {record.txn_id}: version {record.version} is not the next one ({error})")
+    return JournalError(f"transaction {record.txn_id}: version {record.version} cannot be stored ({error})")

@@ -174,3 +174,22 @@ def test_money_is_plain_text_on_disk(open_journal, tmp_path):
     row = db.execute("SELECT amount, price, filled, fee, typeof(amount), typeof(fee) FROM txn").fetchone()
     db.close()
     assert row == ("0.001", "50000000000", "0", "0.00000125", "text", "text")
+
+
+def test_goal_timeout_deadline_owner_and_epoch_come_back(open_journal):
+    journal = open_journal()
+    written = record(kind="CALL", goal="ROLLBACK", timeout=2.5, deadline=99.5, owner="one", epoch=3)
+    journal.write(written, cause="test", barrier=True)
+    assert journal.get("T1") == written
+    changed = dataclasses.replace(written, version=2, goal="COMMIT", timeout=None, deadline=None, owner="two", epoch=4)
+    journal.write(changed, cause="test", barrier=True)
+    assert journal.get("T1") == changed
+
+
+def test_a_stale_epoch_is_refused(open_journal):
+    journal = open_journal()
+    journal.write(record(epoch=2, owner="new"), cause="claimed", barrier=True)
+    with pytest.raises(JournalError, match="epoch 1 is stale.*epoch 2"):
+        journal.write(record(version=9, epoch=1, owner="old"), cause="late", barrier=True)
+    assert journal.get("T1").owner == "new"
+    assert len(journal.log("T1")) == 1
