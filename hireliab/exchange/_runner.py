@@ -381,7 +381,14 @@ class Runner:
             return
         try:
             moved = self._ledger.move(
-                transaction, record, "T18", State.CANCELLING, cause="cancel", attempt=1, sent_wall=self._clock.time()
+                transaction,
+                record,
+                "T18",
+                State.CANCELLING,
+                cause="cancel",
+                attempt=1,
+                sent_wall=self._clock.time(),
+                owner=self._owner,
             )
             assert moved is not None, "bug: only the runner moves a cancel before it is sent"
         except BaseException as error:
