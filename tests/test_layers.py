@@ -24,6 +24,7 @@ ROWS = [
 ]
 # The prefix of a private file tells whose it is.
 OWNERS = {
+    "_cli": "cli",
     "core._breaker": "core.circuit_breaker",
     "core._limiter": "core.rate_limiter",
     "core._sqlite_": "core._sqlite",

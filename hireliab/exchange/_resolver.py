@@ -124,7 +124,9 @@ class Resolver:
         self.commit_rule = CommitRule(
             ledger=ledger, adapter=adapter, clock=clock, check_open=self._check_open, found=self.found
         )
-        self._watching = Watching(ledger=ledger, clock=clock, resurrected=self._take_back)
+        self._watching = Watching(
+            ledger=ledger, clock=clock, most=config.afterwatch, resurrected=self._take_back
+        )
 
     def start(self, first: OrderListing | None) -> None:
         """

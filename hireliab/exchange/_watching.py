@@ -6,6 +6,7 @@ presumed absent for as long as they might appear after all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hireliab.core.clock import Clock
 from hireliab.exchange import evidence
@@ -18,32 +19,52 @@ AFTERWATCH_AGES = (60.0, 300.0, 900.0, 3600.0)
 _HOUR = 3600.0
 
 
+class _Watch(NamedTuple):
+    """Of one transaction that is presumed absent; monotonic seconds."""
+
+    next_look: float
+    looks: int
+    end: float
+
+
 class Watching:
     """
     Of the resolver's thread alone.
 
     Args:
+        most: Longest afterwatch, in seconds.
         resurrected: Called with a transaction that left its decided state, and the order that appeared.
     """
 
     def __init__(
-        self, *, ledger: Ledger, clock: Clock, resurrected: Callable[[Transaction, OrderState], None]
+        self, *, ledger: Ledger, clock: Clock, most: float, resurrected: Callable[[Transaction, OrderState], None]
     ) -> None:
         self._ledger = ledger
+        self._most = most
         self._clock = clock
         self._resurrected = resurrected
-        self._watches: dict[str, tuple[float, int]] = {}  # txn id -> next look, looks done
+        self._watches: dict[str, _Watch] = {}
 
     def due(self, transaction: Transaction) -> float:
         """Monotonic seconds at which a presumed absent order is looked for next."""
-        return self._watches.setdefault(transaction.id, (self._clock.monotonic() + AFTERWATCH_AGES[0], 0))[0]
+        watch = self._watches.get(transaction.id)
+        if watch is None:
+            now = self._clock.monotonic()
+            left = (transaction.record.watch_until or 0.0) - self._clock.time()
+            # From here on the wall clock may jump. What it says of the time before the restart may be wrong, too: an
+            # hour at least.
+            left = min(max(left, _HOUR), max(_HOUR, self._most))
+            watch = self._watches[transaction.id] = _Watch(now + AFTERWATCH_AGES[0], 0, now + left)
+        return watch.next_look
 
     def look(self, transaction: Transaction, orders: OrderListing) -> None:
         """Look again for an order that was presumed absent; the only way out of a decided state."""
         record = transaction.record
-        looks = self._watches[transaction.id][1] + 1
+        now = self._clock.monotonic()
+        watch = self._watches[transaction.id]
+        looks = watch.looks + 1
         age = AFTERWATCH_AGES[looks] - AFTERWATCH_AGES[looks - 1] if looks < len(AFTERWATCH_AGES) else _HOUR
-        self._watches[transaction.id] = (self._clock.monotonic() + age, looks)
+        self._watches[transaction.id] = _Watch(now + age, looks, watch.end)
         finding = evidence.search(
             record,
             orders.orders,
@@ -72,7 +93,7 @@ class Watching:
             )
             if moved is not None:
                 self._resurrected(transaction, finding.ours[0])
-        elif record.watch_until is not None and self._clock.time() > record.watch_until:
+        elif record.watch_until is not None and now > watch.end:
             self._watches.pop(transaction.id)
             self._ledger.note(transaction, record, cause="afterwatch ended", watch_until=None)
 
@@ -80,7 +101,15 @@ class Watching:
         """Transactions that asked for the same after this one: together they may be twice what was wanted."""
         key = fingerprint(record.order)
         newest = self._ledger.journal.select(limit=1000)
-        return [r.txn_id for r in newest if r.txn_id > record.txn_id and r.sent_wall and fingerprint(r.order) == key]
+        # By the watermark, not by the time in the ids: clocks step back. Naming one too many is the safe mistake.
+        return [
+            r.txn_id
+            for r in newest
+            if r.txn_id != record.txn_id
+            and r.sent_wall
+            and int(r.baseline) >= int(record.baseline)
+            and fingerprint(r.order) == key
+        ]
 
     def follow(self, transaction: Transaction, order: OrderState) -> None:
         """Keep the record of a decided, resting order current until it closes."""

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from hireliab.core._sqlite import SQLiteFile
-from hireliab.errors import ClosedError, IdempotencyConflictError, JournalError, JournalLockedError
+from hireliab.errors import ClosedError, IdempotencyConflictError, JournalError
+from hireliab.exchange._journal_lock import FolderLock
 from hireliab.exchange._journal_rows import (
     INSERT_FILL,
     INSERT_LOG,
@@ -53,7 +54,7 @@ class SQLiteJournal:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self._file: SQLiteFile | None = None
-        self._lock_file: Any = None
+        self._lock_file: FolderLock | None = None
         self._lock = threading.Lock()  # guards _watermark
         self._watermark = "0"
 
@@ -66,20 +67,8 @@ class SQLiteJournal:
             JournalCorruptError: The file is damaged, foreign or of a newer version.
             JournalError: The folder cannot be made.
         """
-        import filelock  # noqa: PLC0415 - third parties are imported where they are used
-
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise JournalError(f"journal folder {self.folder}: {error.strerror}; give a folder of your own") from error
-        # Not thread-local: the thread that stops the pipeline is seldom the one that started it.
-        lock = filelock.FileLock(self.folder / "journal.lock", mode=0o600, thread_local=False)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise JournalLockedError(
-                f"journal {self.folder}: owned by {self._owner()}; stop it, or give this pipeline another name"
-            ) from None
+        lock = FolderLock(self.folder)
+        lock.acquire()
         file = SQLiteFile(
             self.folder / "journal.db",
             what=f"journal-{self.folder.name}",
@@ -87,7 +76,6 @@ class SQLiteJournal:
             schema=_SCHEMA,
         )
         try:
-            (self.folder / "owner.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
             file.open()
             with file.reader() as connection:
                 row = connection.execute("SELECT value FROM meta WHERE key='watermark'").fetchone()
@@ -98,12 +86,6 @@ class SQLiteJournal:
         self._watermark = "0" if row is None else row[0]
         self._file, self._lock_file = file, lock
         _log.info("journal: %s", self.folder)
-
-    def _owner(self) -> str:
-        try:
-            return f"process {int((self.folder / 'owner.pid').read_text(encoding='ascii'))}"
-        except (OSError, ValueError):
-            return "another pipeline"
 
     @property
     def _db(self) -> SQLiteFile:
@@ -266,7 +248,8 @@ class SQLiteJournal:
             return
         self._file = None
         if file.close():
-            lock.release()
+            if lock is not None:
+                lock.release()
         else:
             _log.error("journal %s: its writer does not end; the lock is kept until this process ends", self.folder)
 

@@ -2,7 +2,8 @@
 
 TESTS = ["tests/unit/exchange/test_pipeline_verdicts.py", "tests/unit/exchange/test_pipeline_attacks.py", "tests/unit/exchange/test_recovery.py",
          "tests/unit/exchange/test_evidence.py", "tests/unit/exchange/test_transaction.py",
-         "tests/contract/test_journal.py", "tests/unit/core/test_sqlite.py"]
+         "tests/unit/exchange/test_commit_rule.py", "tests/unit/exchange/test_pretrade.py",
+         "tests/unit/exchange/test_decision.py", "tests/contract/test_journal.py", "tests/unit/core/test_sqlite.py"]
 
 _RUNNER = "hireliab/exchange/_runner.py"
 _RESOLVER = "hireliab/exchange/_resolver.py"
@@ -12,6 +13,11 @@ _SQLITE = "hireliab/core/_sqlite.py"
 _DOOR = "hireliab/exchange/transaction_verification.py"
 _KEYS = "hireliab/exchange/_idempotency.py"
 _RECOVERY = "hireliab/exchange/_recovery.py"
+_PRETRADE = "hireliab/exchange/_pretrade.py"
+_CANCEL = "hireliab/exchange/_cancel.py"
+_RULE = "hireliab/exchange/_commit_rule.py"
+_DECISION = "hireliab/exchange/_decision.py"
+_ORPHANS = "hireliab/exchange/_orphans.py"
 
 MUTANTS = [
     ("ambiguous answers are sent again", _RUNNER,
@@ -25,8 +31,9 @@ MUTANTS = [
      "            self._ambiguous(transaction, error, refused=self._ledger.explains_duplicate(record.order))",
      "            self._fail(transaction, \"T7\", Proof.REJECTED, error)\n            return _Sent.DECIDED"),
     ("the caller waits for ever", _RUNNER,
-     "transaction.wait_until(lambda record: record.state.is_terminal or self._stop.is_set, max(0.0, left))",
-     "transaction.wait_until(lambda record: record.state.is_terminal, None)"),
+     "        transaction.wait_until(lambda record: record.state.is_terminal or self._stop.is_set, max(0.0, left))\n"
+     "        if transaction.state in",
+     "        transaction.wait_until(lambda record: record.state.is_terminal, None)\n        if transaction.state in"),
     ("the gate is ignored", _RUNNER,
      "if not self._wait_for_gate(symbol, self._config.verification_timeout) and not self._stop.is_set:", "if False:"),
     ("a new order counts as live", "hireliab/exchange/adapter.py",
@@ -61,9 +68,9 @@ MUTANTS = [
     ("two may claim one version", "hireliab/exchange/transaction.py",
      "if self._moving or self._record.version != version:", "if False:"),
     ("resting orders are not followed", _RESOLVER,
-     "self._guarded(transaction, partial(self._follow, transaction, shown))", "pass"),
+     "self._guarded(transaction, partial(self._watching.follow, transaction, shown))", "pass"),
     ("the afterwatch looks away", _RESOLVER,
-     "self._guarded(transaction, partial(self._afterwatch, transaction, orders))", "pass"),
+     "self._guarded(transaction, partial(self._watching.look, transaction, orders))", "pass"),
     ("blindness is not told", _RESOLVER, "if blind >= BLIND_AFTER:", "if False:"),
     ("recovery lets new orders pass", _RECOVERY,
      "gate.shut(record.txn_id, record.order.symbol)", "pass"),
@@ -89,8 +96,8 @@ MUTANTS = [
     ("an acknowledged order can be fenced", _RESOLVER,
      "acknowledged = record.order_id is not None ", "acknowledged = False "),
     ("an answer moves the watermark before it is read", _RUNNER,
-     "            **seen(state),\n        )\n        return True",
-     "            **seen(state),\n        )\n        self._ledger.note_order_id(state.order_id)\n        return True"),
+     "            **seen(state),\n        )\n        if _kill",
+     "            **seen(state),\n        )\n        self._ledger.note_order_id(state.order_id)\n        if _kill"),
     ("events are told before the record is written", _LEDGER,
      "        transition = BY_ID[row]\n", "        transition = BY_ID[row]\n        self.tell(transition.event, expected)\n"),
     ("a failed commit is tried again", _SQLITE,
@@ -100,4 +107,49 @@ MUTANTS = [
     ("a foreign file is taken", _SQLITE,
      "        if owner == self._application_id or (owner == 0 and tables == 0):", "        if True:"),
     ("durability is off", _SQLITE, "(\"synchronous\", 2)", "(\"synchronous\", 0)"),
+    ("a halt is looked at once only", _RUNNER,
+     "state = prepared.submit(lambda: self._check_send(transaction))", "state = prepared.submit(self._check_open)"),
+    ("a halt stops sells that reduce", _PRETRADE,
+     'if halt is None or (halt.mode == "REDUCING" and order.side == "sell"):', "if halt is None:"),
+    ("a halt file that nobody understands halts nothing", "hireliab/exchange/_halt.py",
+     'mode=mode if mode in MODES else "HALTED",', 'mode=mode if mode in MODES else "REDUCING",'),
+    ("an equal order that is not decided is ignored", _PRETRADE, "        if siblings:\n", "        if False:\n"),
+    ("equal orders meet where ids are hidden", _PRETRADE, "self._on_their_way.add(key)", "pass"),
+    ("max_notional looks at the amount", _PRETRADE,
+     "value = money.multiply(order.amount, price)", "value = order.amount"),
+    ("a collar without a price lets everything pass", _PRETRADE,
+     "        if isinstance(reference, Unavailable):\n", "        if isinstance(reference, Unavailable):\n            return\n"
+     "        if isinstance(reference, Unavailable):\n"),
+    ("the rate is forgotten over a restart", _DOOR, "            self._pretrade.restore(ages)\n", ""),
+    ("a denied order keeps its permits", _RUNNER,
+     "                prepared.abandon()\n                if not isinstance(error, TransactionDeniedError):",
+     "                if not isinstance(error, TransactionDeniedError):"),
+    ("a cancel is sent before its intent is on disk", _CANCEL,
+     'cause=cause, goal="ROLLBACK")\n    except', 'cause=cause, goal="ROLLBACK")\n        adapter.prepare_cancel'
+     '(record.order_id).submit(check_open)\n    except'),
+    ("an unanswered cancel is forgotten", _RESOLVER,
+     "if case.transaction.record.is_rollback and", "if False and"),
+    ("the goal is forgotten while unknown", "hireliab/exchange/transaction.py",
+     'return self.kind == "CANCEL" or self.goal == "ROLLBACK"', 'return self.kind == "CANCEL"'),
+    ("a restart forgets the deadline", _RULE,
+     "return NEVER if record.deadline is None else record.deadline - self._adapter.server_time()", "return NEVER"),
+    ("the timeout waits for a read that works", _RUNNER,
+     "            self._resolver.commit_rule.enforce(transaction)  # also while reads fail: the rule's time is over\n",
+     "            if isinstance(read, Found):\n                self._resolver.commit_rule.enforce(transaction)\n"),
+    ("recovery does not claim", _RECOVERY,
+     "records = [record if record.state.is_terminal else _claimed(record, owner, clock) for record in records]",
+     "records = list(records)"),
+    ("a person may overrule what is decided", _DECISION,
+     "_UNDECIDED = (", "_UNDECIDED = (State.COMPLETED, "),
+    ("a person may name another order", _DECISION, "        if stranger or (record", "        if False and (record"),
+    ("an order may be named twice", _DECISION,
+     "if self._ledger.is_bound(order_id, to_other_than=record.txn_id):", "if False:"),
+    ("a foreign order is adopted", _DECISION, "if start != prefix or not txn_id:", "if not txn_id:"),
+    ("orphans are adopted silently or told for ever", _ORPHANS,
+     'if f"{FACT}{order.order_id}" not in known:', "if True:"),
+    ("our own orders are orphans", _ORPHANS,
+     "if self._ledger.find(txn_id) is None and self._ledger.journal.get(txn_id) is None:", "if True:"),
+    ("a start jumps over the orders of a restored journal", _RECOVERY,
+     'if journal.watermark == "0" and not records:', "if not records:"),
+    ("an order that appears late does not name its equal", "hireliab/exchange/_watching.py", "            if equals:\n", "            if False:\n"),
 ]
