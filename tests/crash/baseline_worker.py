@@ -11,6 +11,7 @@ dbos           a DBOS workflow per order with the steps prepare, submit and veri
 dbos-careful   the same, with a client order id that follows from the order, and a look-up before each sending.
 """
 
+import contextlib
 import gc
 import itertools
 import json
@@ -95,22 +96,22 @@ class Naive(Bot):
     """Answers are trusted, errors are retried, and what is finished is in a file."""
 
     def start(self):
-        self.path = self.folder / "done.json"
-        self.done = json.loads(self.path.read_text()) if self.path.exists() else {}
+        path, self.done = self.folder / "done.jsonl", {}
+        for line in path.read_text().split("\n")[:-1] if path.exists() else ():
+            with contextlib.suppress(ValueError):  # cut off by a kill
+                key, told = json.loads(line)
+                self.done[key] = told
+        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def place(self, i, wanted):
         with self.lock:
             if self.key(i) in self.done:
                 return self.done[self.key(i)]
         told = self.try_hard(i, wanted)
+        os.write(self.file, (json.dumps([self.key(i), told]) + "\n").encode())
+        os.fsync(self.file)
         with self.lock:
             self.done[self.key(i)] = told
-            fresh = self.path.with_suffix(".new")
-            with fresh.open("w") as file:
-                json.dump(self.done, file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
         return told
 
     def try_hard(self, i, wanted):
