@@ -40,7 +40,8 @@ SCHEMA = (
         amount TEXT NOT NULL, price TEXT NOT NULL, fee TEXT NOT NULL, time REAL NOT NULL) WITHOUT ROWID;
     CREATE INDEX fill_txn ON fill (txn_id)
     """,
-    # lease_until is for several processes on one journal, which do not exist yet. Trade ids are unique per symbol only.
+    # lease_until is for several processes on one journal, which do not exist yet. Trade ids are
+    # unique per symbol only, and a trade between two orders of our own has a row for each side.
     """
     ALTER TABLE txn ADD COLUMN goal TEXT NOT NULL DEFAULT 'COMMIT';
     ALTER TABLE txn ADD COLUMN timeout REAL;
@@ -52,7 +53,7 @@ SCHEMA = (
     CREATE TABLE fill_2 (
         symbol TEXT NOT NULL, trade_id TEXT NOT NULL, txn_id TEXT NOT NULL, order_id TEXT, side TEXT NOT NULL,
         amount TEXT NOT NULL, price TEXT NOT NULL, fee TEXT NOT NULL, time REAL NOT NULL,
-        PRIMARY KEY (symbol, trade_id)) WITHOUT ROWID;
+        PRIMARY KEY (symbol, trade_id, side)) WITHOUT ROWID;
     INSERT INTO fill_2 SELECT symbol, trade_id, txn_id, order_id, side, amount, price, fee, time FROM fill;
     DROP TABLE fill;
     ALTER TABLE fill_2 RENAME TO fill;

@@ -152,12 +152,12 @@ class Listings:
     def fills_since(self, since: float) -> FillsRead:
         """Every own fill from `since` on, each once."""
         started = self._clock.monotonic()
-        found: dict[str, Fill] = {}
+        found: dict[tuple[str, ...], Fill] = {}  # a trade between two own orders has one row for each side
         try:
             for number in range(1, _MOST_PAGES + 1):
                 page = self._fill_page(number)
                 # A fill that comes while we turn pages moves an old one to the next page: keyed by id, not listed.
-                found |= {fill.trade_id: fill for fill in page.fills}
+                found |= {(fill.symbol, fill.trade_id, fill.side): fill for fill in page.fills}
                 if _is_last(page.has_next, len(page.fills), short=_SHORT_FILL_PAGE) or _reaches(page, since):
                     fills = tuple(fill for fill in found.values() if fill.time >= since)
                     return FillListing(fills=fills, since=since, started=started)

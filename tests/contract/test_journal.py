@@ -139,6 +139,19 @@ def test_fills_are_kept_once(open_journal):
     assert journal.fills("T1") == [fill]
 
 
+def test_both_sides_of_a_trade_between_two_own_orders_are_kept(open_journal):
+    journal = open_journal()
+    bought = Fill(
+        trade_id="7", order_id="9", symbol="BTC/IRT", side="buy", amount=Decimal("0.1"), price=Decimal(5),
+        fee=Decimal("0.001"), time=4.5,
+    )
+    sold = dataclasses.replace(bought, order_id="8", side="sell")
+    journal.write_fills("T1", [bought])
+    journal.write_fills("T2", [sold])
+    journal.write(record(), cause="so that the fills are written", barrier=True)
+    assert (journal.fills("T1"), journal.fills("T2")) == ([bought], [sold])
+
+
 def test_a_second_owner_is_refused_with_the_firsts_pid(open_journal):
     import os
 

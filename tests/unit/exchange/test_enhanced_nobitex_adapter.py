@@ -805,6 +805,14 @@ def test_fills_that_are_not_sorted_from_new_to_old_are_read_to_the_end():
     assert len(bench.adapter.list_fills_since(at(2)).fills) == 4
 
 
+def test_a_trade_between_two_own_orders_is_listed_for_each_of_them():
+    bench = Bench()
+    page = fills(5, 5, has_next=False)
+    page["trades"][1].update(orderId=8, type="sell")
+    bench.script.answers[FILLS] = [page]
+    assert {(fill.order_id, fill.side) for fill in bench.adapter.list_fills_since(at(0)).fills} == {("7", "buy"), ("8", "sell")}
+
+
 def test_fills_without_an_end_are_unavailable():
     bench = Bench(rate_limits="off")
     bench.script.answers[FILLS] = fills(500, 499, has_next=True)
