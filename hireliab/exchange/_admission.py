@@ -1,7 +1,13 @@
-"""Admission: gives each transaction a thread of its own, at most so many at once, and each to exactly one taker."""
+"""
+Admission: gives each transaction a thread of its own, at most so many at once, and each to exactly one taker.
+
+A thread whose transaction has ended waits a moment for the next one: starting a thread costs more than everything else
+that Python does for an order.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from hireliab.core.clock import Clock
@@ -13,6 +19,26 @@ from hireliab.exchange.transaction import Transaction
 
 ADMISSION_WAIT = 1.0
 """Seconds that a transaction waits for a free place before it is NOT_SENT: a stale order is worse than none."""
+IDLE = 5.0
+"""Seconds after which a thread without a transaction is let go, at the resolver's next step."""
+MOST_IDLE = 32
+
+
+class _Worker:
+    """A thread, the transaction that it is to run next, and the lock that it waits on without one."""
+
+    __slots__ = ("idle_since", "signal", "thread", "transaction")
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction: Transaction | None = transaction
+        self.signal = threading.Lock()  # held while there is nothing to do; guards nothing
+        self.signal.acquire()
+        self.idle_since = 0.0
+        self.thread = threading.Thread()
+
+    def wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # awake already
+            self.signal.release()
 
 
 class Admission:
@@ -23,20 +49,38 @@ class Admission:
         self._ledger = ledger
         self._config = config
         self._clock = clock
-        self._changed = threading.Condition()  # guards threads and _closed
+        self._changed = threading.Condition()  # guards threads, _workers, _idle, _closed and what is in the workers
         self.threads: dict[str, threading.Thread] = {}
+        self._workers: set[_Worker] = set()
+        self._idle: list[_Worker] = []
         self._closed = False
 
     def close(self) -> list[threading.Thread]:
-        """Admit nobody more; those that still run."""
+        """Admit nobody more; the threads that still end."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            return list(self.threads.values())
+            workers = list(self._workers)
+        for worker in workers:
+            worker.wake()
+        return [worker.thread for worker in workers]
+
+    def trim(self) -> None:
+        """Let threads go that had nothing to do for a while."""
+        if not self._idle:
+            return
+        before = self._clock.monotonic() - IDLE
+        with self._changed:
+            old = [worker for worker in self._idle if worker.idle_since < before]
+            self._idle = [worker for worker in self._idle if worker.idle_since >= before]
+            for worker in old:
+                self._workers.discard(worker)
+        for worker in old:
+            worker.wake()
 
     def admit(self, transaction: Transaction) -> None:
         """
-        Start the transaction's thread.
+        Start the transaction in a thread of its own.
 
         Raises:
             BulkheadFullError, ClosedError, NotSentError: It was not started, and nothing was sent.
@@ -55,14 +99,26 @@ class Admission:
                     " nothing was sent; try again"
                 )
             # Registered before it runs, so that its end cannot come before its entry.
-            thread = threading.Thread(
-                target=self._run, args=(transaction,), name=f"hireliab.txn.{transaction.id}", daemon=True
-            )
-            self.threads[transaction.id] = thread
+            if self._idle:
+                worker = self._idle.pop()
+                worker.transaction = transaction
+                worker.thread.name = _name(transaction)
+            else:
+                worker = _Worker(transaction)
+                worker.thread = threading.Thread(
+                    target=self._work, args=(worker,), name=_name(transaction), daemon=True
+                )
+                self._workers.add(worker)
+            self.threads[transaction.id] = worker.thread
         self._ledger.add(transaction)
+        if worker.thread.ident is not None:
+            worker.wake()
+            return
         try:
-            thread.start()
+            worker.thread.start()
         except RuntimeError as error:  # the machine has no room for another thread
+            with self._changed:
+                self._workers.discard(worker)
             self._leave(transaction)
             raise NotSentError(
                 f"pipeline {self._config.name}: cannot start a thread ({error}); nothing was sent"
@@ -72,19 +128,45 @@ class Admission:
         """
         Answer a transaction that could not start.
 
-        Ctrl-C may strike while its thread is being started. Whoever takes the transaction first, the new thread or
+        Ctrl-C may strike while it is being handed to its thread. Whoever takes the transaction first, the thread or
         this refusal, has it: it is either run or answered, never both and never neither.
         """
         if self._runner.refuse(transaction, error):
             self._leave(transaction)
 
-    def _run(self, transaction: Transaction) -> None:
-        try:
-            self._runner.run(transaction)
-        finally:
-            self._leave(transaction)
+    def _work(self, worker: _Worker) -> None:
+        while True:
+            with self._changed:
+                transaction, worker.transaction = worker.transaction, None
+                if transaction is None and (self._closed or worker not in self._workers):
+                    self._workers.discard(worker)
+                    return
+            if transaction is not None:
+                try:
+                    self._runner.run(transaction)
+                finally:
+                    self._leave(transaction)
+                del transaction  # an idle thread keeps nothing alive
+                if not self._rest(worker):
+                    return
+            worker.signal.acquire()
+
+    def _rest(self, worker: _Worker) -> bool:
+        """Line up for the next transaction; False when the thread is not needed."""
+        with self._changed:
+            if self._closed or len(self._idle) >= MOST_IDLE:
+                self._workers.discard(worker)
+                return False
+            worker.thread.name = f"hireliab.idle.{self._config.name}"
+            worker.idle_since = self._clock.monotonic()
+            self._idle.append(worker)
+            return True
 
     def _leave(self, transaction: Transaction) -> None:
         with self._changed:
             self.threads.pop(transaction.id, None)
             self._changed.notify_all()
+
+
+def _name(transaction: Transaction) -> str:
+    return f"hireliab.txn.{transaction.id}"

@@ -79,6 +79,8 @@ def make_record(
 
 def with_symbol(record: Record, symbol: str) -> Record:
     """The same intent with the market's name in its one form, so that one key means one order however it is spelt."""
+    if record.order.symbol == symbol:
+        return record
     order = dataclasses.replace(record.order, symbol=symbol)
     return dataclasses.replace(record, order=order, payload_hash=payload_hash(order, record.commit))
 

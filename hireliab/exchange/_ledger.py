@@ -38,6 +38,8 @@ _LEVELS = {
 """Which events are alerts, and how loud."""
 
 
+MOST_WORDS = 2000
+"""Characters of a text of others that are kept and told: an exchange may answer with ten megabytes."""
 DUPLICATE_WINDOW = 15.0
 """Seconds within which Nobitex refuses an equal order: 10 (nobitex-api.md 8.2), and 5 for the way."""
 _ALERT_FACTS = ("transaction_id", "client_order_id", "order_id", "amount", "filled", "verdict", "candidates")
@@ -168,6 +170,9 @@ class Ledger:
             JournalError: The journal refuses the record.
         """
         transition = BY_ID[row]
+        cause = cause[:MOST_WORDS]
+        if "reason" in changes:
+            changes["reason"] = changes["reason"][:MOST_WORDS]
         sending = to in (State.SUBMITTING, State.CANCELLING)
         new = self._write(
             transaction,
@@ -193,6 +198,7 @@ class Ledger:
 
     def note(self, transaction: Transaction, expected: Record, *, cause: str, **changes: Any) -> Record | None:
         """Write new facts without a transition; not a barrier, because losing them only costs look-ups."""
+        cause = cause[:MOST_WORDS]
         new = self._write(
             transaction,
             expected,
@@ -313,6 +319,7 @@ class Ledger:
 
     def alert(self, level: str, title: str, message: str, record: Record | None = None) -> None:
         """Tell a person. Never raises into the trading path."""
+        message = message[:MOST_WORDS]
         _log.log({"critical": 50, "error": 40, "warning": 30}.get(level, 20), "%s: %s", title, message)
         if self._alerts is None:
             return

@@ -34,7 +34,7 @@ from hireliab.errors import (
     TransactionDeniedError,
 )
 from hireliab.exchange import evidence
-from hireliab.exchange._ledger import Ledger
+from hireliab.exchange._ledger import MOST_WORDS, Ledger
 from hireliab.exchange._pipeline_settings import PipelineConfig
 from hireliab.exchange._pretrade import PreTrade
 from hireliab.exchange._resolver import Resolver
@@ -462,7 +462,8 @@ class Runner:
             # Closed: a record that nobody needs cannot be written. The verdict is true without it.
             _log.warning("transaction %s: %s was not journalled: %s", transaction.id, proof.value, closed)
             if transaction.claim(record.version):
-                failed = record.move(row, State.FAILED, proof=proof, reason=str(error), idempotency_key=None)
+                reason = str(error)[:MOST_WORDS]
+                failed = record.move(row, State.FAILED, proof=proof, reason=reason, idempotency_key=None)
                 transaction.settle(dataclasses.replace(failed, updated=self._clock.time()), durable=False)
 
     def _check_send(self, transaction: Transaction) -> None:

@@ -121,6 +121,7 @@ class TransactionVerificationPipeline(Desk):
             stop=self._resolver_stop,
             orphans=self._orphans,
             calls=self._calls,
+            on_step=self._on_resolver_step,
         )
         self._owner = new_id(clock.time())
         self._pretrade = PreTrade(
@@ -235,6 +236,10 @@ class TransactionVerificationPipeline(Desk):
             raise
         self._resolver.start(first)
         return report
+
+    def _on_resolver_step(self) -> None:
+        """Between two requests of the resolver: what else its thread looks after."""
+        self._admission.trim()
 
     def _bind_account(self) -> str:
         with self._changed:
