@@ -3,16 +3,19 @@ One SQLite file with one writer: durable writes that share their fsync.
 
 Every write goes through one thread that owns the only writing connection: it drains its queue and commits the
 whole batch at once. While a commit waits for the disk the next batch gathers, so N threads share one fsync and a
-lone thread pays exactly one; there is no artificial delay. Order is kept, so what is durable is always a prefix of
-what was asked for.
+lone thread pays exactly one; a barrier is never delayed to gather more. What is no barrier (`post`) rides on the next
+one, or is committed by itself when none comes within `LINGER`. Order is kept, so what is durable is always a prefix
+of what was asked for.
 
 Decisions and their reasons
 ---------------------------
 - WAL with synchronous=FULL: one fdatasync for each commit, and a commit that returned survives power loss.
 - The writer alone checkpoints: SQLite before 3.51.3 can corrupt a WAL that two connections checkpoint at once.
-- An error from COMMIT poisons the file for this process. A failed fsync must never be retried: the kernel marks the
-  pages clean, and a second fsync would succeed without the data (Rebello et al., ATC 2020; PostgreSQL panics for
-  the same reason).
+- An I/O error poisons the file for this process. A failed fsync must never be retried: the kernel marks the pages
+  clean, and a second fsync would succeed without the data (Rebello et al., ATC 2020; PostgreSQL panics for the same
+  reason).
+- A full disk is no failed fsync: SQLite rolls back cleanly. What begins something new is refused from then on, and
+  the ballast is deleted, so that the rest of the batch fits.
 """
 
 from __future__ import annotations
@@ -23,13 +26,26 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+from hireliab.core import _kill_points
+from hireliab.core._metrics import SECONDS, SIZES, Histogram
+from hireliab.core._sqlite_disk import (
+    Ballast,
+    LogLength,
+    free_bytes,
+    is_full,
+    network_type_of,
+    sync_folder,
+)
+from hireliab.core._sqlite_open import connect_to_write, look, refusal
+from hireliab.core._sqlite_readers import Readers, connect_to_read
 from hireliab.core._threads import join_all, start_thread
-from hireliab.errors import ClosedError, JournalCorruptError, JournalError, JournalPoisonedError
+from hireliab.core.clock import SYSTEM_CLOCK, Clock
+from hireliab.errors import ClosedError, JournalError, JournalPoisonedError
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -38,9 +54,24 @@ _log = logging.getLogger("hireliab.sqlite")
 
 BATCH = 512
 """Most operations in one commit: bounds the time that the first of them waits."""
-CHECKPOINT_BYTES = 8 * 1024 * 1024
-"""Size of the WAL at which the writer copies it back into the file."""
-_PRAGMAS = (
+LINGER = 0.05
+"""Seconds that a write which nobody waits for may stay in memory: longer than most verdicts take, short for a crash."""
+CHECKPOINT_BYTES = 32 * 1024 * 1024
+"""Use of the WAL at which the writer copies it back into the file also when it is busy: two more fsyncs."""
+IDLE_CHECKPOINT_BYTES = 1024 * 1024
+"""The same when it is idle."""
+INTENT, VERDICT = "intent", "verdict"
+"""Marks of writes: one that begins something new, which a full disk refuses; and one that tells how it ended."""
+_WARM = 20
+"""Waits of `LINGER` without work after which the writer is idle."""
+_IDLE = 5.0
+"""Seconds between two looks of the idle writer."""
+_SPACE_CHECK = 1.0
+"""Seconds between two looks at a full disk."""
+_READERS_WAIT = 2.0
+"""Seconds that close() waits for readers."""
+_AWAKE, _LINGERING, _ASLEEP = range(3)
+_PRAGMAS: tuple[tuple[str, str | int], ...] = (
     ("journal_mode", "wal"),
     ("synchronous", 2),
     ("wal_autocheckpoint", 0),
@@ -48,6 +79,61 @@ _PRAGMAS = (
     ("foreign_keys", 1),
     ("mmap_size", 0),
 )
+_OWN_MISTAKES = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.NotSupportedError,
+)
+"""What an operation did wrong itself; every other error of SQLite is the disk's or the file's."""
+
+
+class Write(Generic[T]):
+    """A write that is asked for, and how it ended; a small fraction of a Future's price."""
+
+    __slots__ = ("_done", "atomic", "error", "mark", "operation", "value", "what")
+
+    def __init__(self, operation: Operation[T], atomic: bool, mark: str, what: str | None) -> None:
+        self.operation = operation
+        self.atomic = atomic
+        self.mark = mark
+        self.what = what  # for the log, when nobody waits
+        self.value: T | None = None
+        self.error: BaseException | None = None
+        self._done: threading.Lock | None = None
+        if what is None:
+            self._done = threading.Lock()
+            self._done.acquire()
+
+    def settle(self) -> None:
+        """Tell whoever waits."""
+        if self._done is not None:
+            self._done.release()
+        elif self.error is not None:
+            _log.error("%s: was not written: %s", self.what, self.error)
+
+    def done(self) -> bool:
+        """Whether it is on disk, or failed."""
+        return self._done is not None and not self._done.locked()
+
+    def result(self, timeout: float | None = None) -> T:
+        """
+        Wait until it is on disk.
+
+        Raises:
+            TimeoutError: It is not after these seconds; it may still come.
+            Exception: The operation's own.
+            JournalError: The disk is full, and this would begin something new; it was not written.
+            JournalPoisonedError: A write failed.
+        """
+        assert self._done is not None, "bug: nobody may wait for a posted write"
+        if not self._done.acquire(timeout=-1 if timeout is None else timeout):
+            raise TimeoutError(f"not written within {timeout:g} s")
+        self._done.release()  # for the next who asks
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value] # set by the operation
 
 
 class SQLiteFile:
@@ -59,28 +145,58 @@ class SQLiteFile:
         what: A word for the thread's name, such as "journal-main".
         application_id: Marks the file as ours in its header; another file is refused.
         schema: For each version from 1 on, the script that makes it from the one before.
+        ballast: Bytes that are kept free for the last writes on a full disk, in a file `ballast` beside it.
+        idle: Called as an operation when there is nothing else to do; returns the seconds until it wants to be again.
+        clock: For lingering and measuring.
 
     Guarantees: `write` returns after the operation is on disk. Operations are applied in the order of their calls,
     and after a crash the file holds a prefix of them.
     """
 
-    def __init__(self, path: Path, *, what: str, application_id: int, schema: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        what: str,
+        application_id: int,
+        schema: tuple[str, ...],
+        ballast: int = 0,
+        idle: Operation[float] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self.path = path
         self._what = what
         self._application_id = application_id
         self._schema = schema
+        self._ballast = Ballast(path.with_name("ballast"), ballast)
+        self._idle = idle
+        self._clock = clock
         self._pid = os.getpid()
-        # guards _queue, _closing, _poison and _thread; notified for every operation and for close()
-        self._work = threading.Condition()
-        self._queue: deque[tuple[Operation[Any], Future[Any]]] = deque()
+        self._readers = Readers(path, clock)
+        self._lock = threading.Lock()  # guards everything down to the blank line
+        self._queue: deque[Write[Any]] = deque()
+        self._urgent = False  # somebody waits for what is queued
+        self._busy = False  # a batch is being written
+        self._sleeping = _AWAKE
         self._closing = False
         self._poison: BaseException | None = None
         self._thread: threading.Thread | None = None
-        self._connection: sqlite3.Connection | None = None  # the writer thread's own after open()
-        self._submitted = 0
-        self._settled = 0  # the writer thread's; read without the lock only to skip a wait that is not needed
+
+        self._bell = threading.Lock()  # held, except while the writer is to wake up
+        self._bell.acquire()
+        # From here on the writer thread's own after open(); figures are read by anybody.
+        self._connection: sqlite3.Connection | None = None
+        self._log_length: LogLength | None = None
+        self._checkpoint_at = 0
+        self._full = False
+        self._space_checked = -1e9
+        self._idle_due = 0.0
+        self._quiet = 0  # waits of LINGER without work, one after the other
         self.commits = 0
         self.operations = 0
+        self.barriers = 0
+        self.batch_sizes = Histogram(SIZES)
+        self.commit_seconds = Histogram(SECONDS)
 
     def open(self) -> None:
         """
@@ -88,80 +204,112 @@ class SQLiteFile:
 
         Raises:
             JournalCorruptError: Damaged, of another program, or of a newer version.
+            JournalError: On a network file system, or the folder cannot be written, or the disk is full.
         """
-        new = not self.path.exists()
-        if new:
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        kind = network_type_of(self.path.parent)
+        if kind is not None:
+            raise JournalError(f"{self.path}: on a network file system ({kind}), whose locks lie; use a local disk")
         try:
-            self._check_owner(connection)
-            for name, wanted in _PRAGMAS:
-                connection.execute(f"PRAGMA {name}={wanted}").fetchall()
-                got = connection.execute(f"PRAGMA {name}").fetchone()
-                if got is None or got[0] != wanted:
-                    raise JournalError(f"{self.path}: PRAGMA {name} is {got}, wanted {wanted}; use a local disk")
-            self._migrate(connection)
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            raise JournalCorruptError(f"{self.path}: not a readable SQLite file ({error}); move it away") from error
-        except BaseException:
-            connection.close()
-            raise
-        if new:
-            _sync_folder(self.path.parent)
+            new = not self.path.exists() or self.path.stat().st_size == 0
+            self._full = not self._ballast.ensure()
+            if new and self._full:
+                raise self._no_room()
+            if new:
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
+            else:
+                look(self.path, application_id=self._application_id, newest=len(self._schema))
+            connection = self._connect()
+            try:
+                page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+                if new:
+                    sync_folder(self.path.parent)
+            except BaseException:
+                connection.close()
+                raise
+        except OSError as error:
+            raise JournalError(f"{self.path}: cannot be opened ({error.strerror}); is the folder writable?") from error
         self._connection = connection
-        self._thread = start_thread(self._run, name=f"hireliab.sqlite.{self._what}")
+        self._log_length = LogLength(Path(f"{self.path}-wal"), page_size)
+        self._idle_due = self._clock.monotonic()
+        if self._full:
+            _log.critical("%s: the disk is full; nothing new is begun until there is space", self.path)
+        thread = start_thread(self._run, name=f"hireliab.sqlite.{self._what}")
+        with self._lock:
+            self._thread = thread
 
-    def _check_owner(self, connection: sqlite3.Connection) -> None:
-        owner = connection.execute("PRAGMA application_id").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if owner == self._application_id or (owner == 0 and tables == 0):
-            return
-        raise JournalCorruptError(
-            f"{self.path}: the file belongs to another program (application id {owner:#x}); choose another folder"
-        )
+    def _connect(self) -> sqlite3.Connection:
+        """The writing connection; a full disk may take the ballast's room for it."""
+        settings: dict[str, Any] = {
+            "pragmas": tuple(_PRAGMAS), "application_id": self._application_id, "schema": self._schema,
+        }  # fmt: skip
+        try:
+            try:
+                return connect_to_write(self.path, **settings)
+            except sqlite3.Error as error:
+                if not is_full(error) or not self._ballast.release():
+                    raise
+                self._full = True
+                return connect_to_write(self.path, **settings)
+        except sqlite3.Error as error:
+            raise (self._no_room() if is_full(error) else refusal(self.path, error)) from error
 
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(self._schema):
-            raise JournalCorruptError(
-                f"{self.path}: schema version {version} is newer than this hireliab's {len(self._schema)}; update it"
-            )
-        for number in range(version, len(self._schema)):
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in self._schema[number].split(";"):
-                if statement.strip():
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA application_id={self._application_id}")
-            connection.execute(f"PRAGMA user_version={number + 1}")
-            connection.execute("COMMIT")
+    def _no_room(self) -> JournalError:
+        free, needed = free_bytes(self.path.parent), 2 * self._ballast.size
+        return JournalError(f"{self.path}: disk full: {free} bytes are free, at least {needed} are needed; free some space")
 
     # -- writing ----------------------------------------------------------------------------------------------
 
-    def submit(self, operation: Operation[T]) -> Future[T]:
+    def submit(self, operation: Operation[T], *, atomic: bool = False, mark: str = "") -> Write[T]:
         """
-        Queue an operation; it runs on the writer thread inside a transaction.
+        Queue an operation that somebody waits for; it runs on the writer thread inside a transaction.
+
+        Args:
+            operation: What to do.
+            atomic: It changes nothing when it raises, so that it needs no savepoint of its own.
+            mark: `INTENT` or `VERDICT` where it is one.
 
         Returns:
-            A future that is done when the operation is on disk, or that holds why it is not: the operation's own
-            exception (only it was undone), or JournalPoisonedError.
+            A hold on it: `result()` waits until it is on disk, or says why it is not.
 
         Raises:
             ClosedError: After close().
             JournalPoisonedError: An earlier commit failed.
         """
-        future: Future[T] = Future()
-        with self._work:
-            if self._poison is not None:
-                raise self._poisoned()
-            if self._closing or self._thread is None:
-                raise ClosedError(f"{self.path}: the journal is closed; open a new pipeline")
-            if os.getpid() != self._pid:
-                raise JournalError(f"{self.path}: opened by process {self._pid}; open your own after fork()")
-            self._queue.append((operation, future))
-            self._submitted += 1
-            self._work.notify()
-        return future
+        write = Write(operation, atomic, mark, None)
+        self._enqueue(write, urgent=True)
+        return write
+
+    def post(self, operation: Operation[Any], *, what: str, atomic: bool = False, mark: str = "") -> None:
+        """
+        Queue an operation that nobody waits for: it rides on the next commit, or is committed after `LINGER`.
+
+        Args:
+            what: For the log, should it fail.
+            operation, atomic, mark: As `submit`; raises what it raises.
+        """
+        self._enqueue(Write(operation, atomic, mark, what), urgent=False)
+
+    def _enqueue(self, write: Write[Any], *, urgent: bool) -> None:
+        if os.getpid() != self._pid:  # before the lock, which the parent's writer may have held at the fork
+            raise JournalError(f"{self.path}: opened by process {self._pid}; open your own after fork()")
+        ring = True  # also when Ctrl-C strikes in the block
+        try:
+            with self._lock:
+                ring = False
+                if self._poison is not None:
+                    raise self._poisoned()
+                if self._closing or self._thread is None:
+                    raise ClosedError(f"{self.path}: the journal is closed; open a new pipeline")
+                ring = self._sleeping >= (_LINGERING if urgent else _ASLEEP)
+                self._urgent = self._urgent or urgent
+                self._queue.append(write)
+        finally:
+            if ring:
+                self._ring()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it rings already
+            self._bell.release()
 
     def write(self, operation: Operation[T]) -> T:
         """Like `submit`, and wait until it is on disk."""
@@ -172,6 +320,11 @@ class SQLiteFile:
         """Whether a commit failed: nothing can be written any more."""
         return self._poison is not None
 
+    @property
+    def full(self) -> bool:
+        """Whether the disk is full, so that nothing new may begin."""
+        return self._full
+
     def _poisoned(self) -> JournalPoisonedError:
         error = JournalPoisonedError(f"{self.path}: a write failed ({self._poison}); restart to read what is on disk")
         error.__cause__ = self._poison
@@ -181,106 +334,247 @@ class SQLiteFile:
         connection = self._connection
         assert connection is not None
         while True:
-            with self._work:
-                while not self._queue and not self._closing:
-                    self._work.wait()
-                if not self._queue:
-                    break
-                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            self._commit(connection, batch)
-        with contextlib.suppress(sqlite3.Error):  # a checkpoint only saves the next start some work
-            if self._poison is None:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        connection.close()
+            batch = self._next_batch()
+            if batch is None:
+                break
+            if batch:
+                self._commit(connection, batch)
+            else:
+                self._be_idle(connection)
+        self._end(connection)
 
-    def _commit(self, connection: sqlite3.Connection, batch: list[tuple[Operation[Any], Future[Any]]]) -> None:
-        done: list[tuple[Future[Any], Any, BaseException | None]] = []
+    def _next_batch(self) -> list[Write[Any]] | None:
+        """Wait for work; an empty batch means that there was none for a while, None that it is time to end."""
+        lingered = False
+        while True:
+            with self._lock:
+                self._busy = False
+                self._sleeping = _AWAKE
+                if self._queue and (self._urgent or lingered or self._closing):
+                    batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+                    self._urgent = bool(self._queue)
+                    self._busy = True
+                    return batch
+                if self._closing:
+                    return None
+                if self._quiet >= _WARM and not self._queue:
+                    return []
+                self._quiet = 0 if self._queue else self._quiet + 1
+                self._sleeping = _LINGERING
+            lingered = not self._clock.acquire(self._bell, LINGER)
+
+    def _be_idle(self, connection: sqlite3.Connection) -> None:
+        """What waits for a quiet time; then sleep until there is work."""
+        if self._poison is None:
+            if self._log_length is not None and self._log_length.exceeds(min(IDLE_CHECKPOINT_BYTES, CHECKPOINT_BYTES)):
+                self._checkpoint(connection)
+            if self._full:
+                self._is_still_full()
+            elif self._idle is not None and self._clock.monotonic() >= self._idle_due:
+                housework = Write(self._idle, False, "", "housework")
+                self._commit(connection, [housework])
+                self._idle_due = self._clock.monotonic() + (60.0 if housework.value is None else housework.value)
+                if housework.value == 0.0:
+                    return  # there is more of it, if nothing else came
+        with self._lock:
+            if self._queue or self._closing:
+                return
+            self._sleeping = _ASLEEP
+        if self._clock.acquire(self._bell, _IDLE):
+            self._quiet = 0
+
+    def _commit(self, connection: sqlite3.Connection, batch: list[Write[Any]]) -> None:
+        began = self._clock.monotonic()
+        changes = connection.total_changes
         try:
             if self._poison is not None:
                 raise self._poisoned()
-            connection.execute("BEGIN IMMEDIATE")
-            for operation, future in batch:
-                done.append((future, *self._apply(connection, operation)))
-            connection.execute("COMMIT")
+            if self._full and self._is_still_full():
+                batch = self._without_intents(batch)
+            try:
+                self._transact(connection, batch)
+            except sqlite3.Error as error:
+                if not is_full(error):
+                    raise
+                self._make_room(connection)
+                batch = self._without_intents(batch)
+                self._transact(connection, batch)
         except BaseException as error:
-            with self._work:
-                self._poison = self._poison or error
-            _log.critical("%s: a commit of %d operations failed: %s; no order is sent any more", self.path, len(batch), error)
-            with contextlib.suppress(sqlite3.Error):
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-            for _, future in batch:
-                future.set_exception(self._poisoned())
+            self._give_up(connection, batch, error)
             return
-        self.commits += 1
+        waited_for = sum(write.what is None for write in batch)
+        if _kill_points.ARMED and waited_for:
+            _kill_points.at("L03")
+        with self._lock:
+            self._busy = False
+        for write in batch:
+            write.settle()
         self.operations += len(batch)
-        self._settled += len(batch)
-        for future, result, failure in done:
-            if failure is None:
-                future.set_result(result)
-            else:
-                future.set_exception(failure)
+        self.barriers += waited_for
+        if connection.total_changes == changes:
+            return  # nothing was written, so nothing was synced
+        self.commits += 1
+        self.batch_sizes.observe(len(batch))
+        self.commit_seconds.observe(self._clock.monotonic() - began)
         self._checkpoint_when_large(connection)
 
-    @staticmethod
-    def _apply(connection: sqlite3.Connection, operation: Operation[Any]) -> tuple[Any, BaseException | None]:
-        """Run one operation in a savepoint, so that its own mistake undoes nothing of its neighbours."""
-        connection.execute("SAVEPOINT operation")
-        try:
-            result = operation(connection)
-        except (sqlite3.OperationalError, sqlite3.InternalError):
-            raise  # the disk, not the operation: the whole commit is lost
-        except Exception as error:
-            connection.execute("ROLLBACK TO operation")
-            connection.execute("RELEASE operation")
-            return None, error
-        connection.execute("RELEASE operation")
-        return result, None
+    def _transact(self, connection: sqlite3.Connection, batch: Sequence[Write[Any]]) -> None:
+        """Apply the batch and make it durable; afterwards each write knows its value or its own error."""
+        if not batch:
+            return
+        if _kill_points.ARMED and any(write.mark == INTENT for write in batch):
+            _kill_points.at("L02")
+        connection.execute("BEGIN IMMEDIATE")
+        for write in batch:
+            try:
+                write.error = None
+                write.value = write.operation(connection) if write.atomic else _in_savepoint(connection, write.operation)
+            except _OWN_MISTAKES as error:
+                write.error = error
+            except sqlite3.Error:
+                raise  # the disk, not the operation: the whole commit is lost
+            except Exception as error:
+                write.error = error
+        if _kill_points.ARMED and any(write.mark == VERDICT for write in batch):
+            _kill_points.at("L14")
+        connection.execute("COMMIT")
+
+    def _give_up(self, connection: sqlite3.Connection, batch: Sequence[Write[Any]], error: BaseException) -> None:
+        self._poison_with(error, f"a commit of {len(batch)} operations failed")
+        _roll_back(connection)
+        with self._lock:
+            self._busy = False
+        for write in batch:
+            write.error = self._poisoned()
+            write.settle()
+
+    def _poison_with(self, error: BaseException, what: str) -> None:
+        with self._lock:
+            first = self._poison is None
+            self._poison = self._poison or error
+        if first:
+            _log.critical("%s: %s: %s; no order is sent any more", self.path, what, error)
+
+    # -- a full disk ------------------------------------------------------------------------------------------
+
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        """The disk is full: undo the batch, and give the ballast for what is left of it."""
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        self._full = True
+        self._space_checked = self._clock.monotonic()
+        self._ballast.release()
+        _log.critical("%s: the disk is full; nothing new is begun until there is space", self.path)
+
+    def _without_intents(self, batch: Sequence[Write[Any]]) -> list[Write[Any]]:
+        """Refuse what would begin something new; the rest."""
+        rest = []
+        for write in batch:
+            if write.mark == INTENT:
+                write.error = JournalError(f"{self.path}: disk full: nothing was sent; free some space")
+                write.settle()
+            else:
+                rest.append(write)
+        return rest
+
+    def _is_still_full(self) -> bool:
+        """Look at the disk, once a second at most; with twice the ballast free, take it back and go on."""
+        now = self._clock.monotonic()
+        if now - self._space_checked >= _SPACE_CHECK:
+            self._space_checked = now
+            with contextlib.suppress(OSError):
+                if free_bytes(self.path.parent) >= 2 * self._ballast.size and self._ballast.ensure():
+                    self._full = False
+                    _log.warning("%s: there is space again", self.path)
+        return self._full
+
+    # -- checkpoints ------------------------------------------------------------------------------------------
 
     def _checkpoint_when_large(self, connection: sqlite3.Connection) -> None:
-        wal = self.path.with_name(self.path.name + "-wal")
+        length = self._log_length
+        if length is None or not length.exceeds(max(self._checkpoint_at, CHECKPOINT_BYTES)):
+            return
+        if self._checkpoint_at > CHECKPOINT_BYTES and not length.exceeds(CHECKPOINT_BYTES):
+            self._checkpoint_at = 0
+            return
+        self._checkpoint(connection)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        """
+        Copy the log into the file; the next write begins it anew when no reader needs it.
+
+        Not TRUNCATE: it would wait for readers. RESTART would too. PASSIVE copies what it can.
+        """
         try:
-            if wal.stat().st_size > CHECKPOINT_BYTES:
-                # Not TRUNCATE: it would wait for readers. RESTART would too. PASSIVE copies what it can.
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        except (OSError, sqlite3.Error) as error:
-            _log.warning("%s: checkpoint failed: %s; the file goes on growing", self.path, error)
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            if is_full(error):
+                _log.warning("%s: checkpoint failed: %s; the log goes on growing", self.path, error)
+            else:
+                self._poison_with(error, "a checkpoint failed")
+        if _kill_points.ARMED:
+            _kill_points.at("L26")
+
+    def _end(self, connection: sqlite3.Connection) -> None:
+        """Close: readers first, because the last connection that closes checkpoints."""
+        alone = self._readers.close(_READERS_WAIT)
+        if self._log_length is not None:
+            self._log_length.close()
+        with contextlib.ExitStack() as stack:
+            if self._poison is not None:
+                # Nothing is copied after a failed sync: a connection that is not the last one to close does not.
+                with contextlib.suppress(sqlite3.Error, OSError):
+                    guard = connect_to_read(self.path)
+                    stack.callback(guard.close)
+                    guard.execute("PRAGMA user_version").fetchall()
+            elif alone:
+                with contextlib.suppress(sqlite3.Error):  # a checkpoint only saves the next start some work
+                    connection.execute("PRAGMA busy_timeout=200")  # a reader of another process may keep it
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            else:
+                _log.warning("%s: closed while somebody reads; the next start copies the log", self.path)
+            connection.close()
 
     def flush(self) -> None:
-        """Wait until what was submitted before is on disk, so that a reader sees it; free when nothing is pending."""
-        with self._work:
-            pending = self._submitted != self._settled and self._poison is None and not self._closing
+        """Wait until what was asked for before is on disk, so that a reader sees it; free when nothing is pending."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            pending = (self._queue or self._busy) and self._poison is None and not self._closing
         if pending:
             self.write(lambda _: None)
 
     # -- reading ----------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def reader(self) -> Iterator[sqlite3.Connection]:
-        """A short-lived connection that can only read and never checkpoints; sees what is committed."""
-        connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        try:
-            connection.execute("PRAGMA query_only=1")
-            connection.execute("PRAGMA busy_timeout=30000")
-            yield connection
-        finally:
-            connection.close()
+    def reader(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A connection for a block that can only read and never checkpoints; sees what is committed."""
+        return self._readers.lend()
 
     def close(self, *, timeout: float = 10.0) -> bool:
         """Write what is queued, checkpoint, close; idempotent. Returns whether the writer ended in time (seconds)."""
-        with self._work:
+        with self._lock:
             self._closing = True
-            self._work.notify_all()
             thread = self._thread
+        self._ring()
         return thread is None or not join_all([thread], timeout=timeout)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the file's name durable; Windows cannot open a folder and needs no such thing."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _in_savepoint(connection: sqlite3.Connection, operation: Operation[T]) -> T:
+    """Run one operation so that its own mistake undoes nothing of its neighbours."""
+    connection.execute("SAVEPOINT operation")
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        value = operation(connection)
+    except Exception as error:
+        if isinstance(error, sqlite3.Error) and not isinstance(error, _OWN_MISTAKES):
+            raise  # the transaction may be gone already
+        connection.execute("ROLLBACK TO operation")
+        connection.execute("RELEASE operation")
+        raise
+    connection.execute("RELEASE operation")
+    return value
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

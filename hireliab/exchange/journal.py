@@ -7,11 +7,38 @@ Rule: losing any record that was not a barrier may only cost extra look-ups, nev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hireliab.core._metrics import HistogramSnapshot
 from hireliab.exchange.adapter import Account, Fill
 from hireliab.exchange.transaction import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalStats:
+    """
+    Attributes:
+        commits: Each of them one fdatasync; checkpoints come on top.
+        operations: What was written in them: records, fills, facts.
+        barriers: Those of them that somebody waited for.
+        batch_sizes: Operations in each commit.
+        commit_seconds: From the beginning of a batch until it was on disk.
+        file_bytes, wal_bytes: On disk.
+        poisoned: Whether a write failed, so that nothing more is sent.
+        full: Whether the disk is full, so that nothing new is sent.
+    """
+
+    commits: int
+    operations: int
+    barriers: int
+    batch_sizes: HistogramSnapshot
+    commit_seconds: HistogramSnapshot
+    file_bytes: int
+    wal_bytes: int
+    poisoned: bool
+    full: bool
 
 
 class Journal(Protocol):
@@ -48,7 +75,8 @@ class Journal(Protocol):
             JournalPoisonedError: This or an earlier write failed.
             IdempotencyConflictError: Another transaction has the idempotency key.
             JournalError: The version is not newer than the stored one, the epoch is older (another pipeline claimed
-                the transaction since), or the venue's order id is another transaction's.
+                the transaction since), the venue's order id is another transaction's, or the disk is full and the
+                record is the intent of a send (with barrier): nothing was written.
         """
 
     def write_many(self, records: Sequence[tuple[Record, str]], *, barrier: bool) -> None:
@@ -98,6 +126,9 @@ class Journal(Protocol):
 
     def send_times(self, since: float) -> list[float]:
         """Unix seconds of every intended send from `since` on."""
+
+    def stats(self) -> JournalStats:
+        """What it did since it was opened."""
 
     def close(self) -> None:
         """Write what is pending, release the lock; idempotent."""

@@ -1,7 +1,8 @@
 """
 SQLiteJournal: the embedded journal, one folder with one owner.
 
-The folder holds journal.db (with its -wal and -shm), journal.lock and owner.pid; 0700, and 0600 for the files.
+The folder holds journal.db (with its -wal and -shm), ballast, journal.lock and owner.pid; 0700, and 0600 for the
+files. docs/journal-format.rst describes them. `open_reader` reads a journal beside its bot, or without one.
 """
 
 from __future__ import annotations
@@ -11,52 +12,70 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hireliab.core._sqlite import SQLiteFile
-from hireliab.errors import ClosedError, IdempotencyConflictError, JournalError
+from hireliab.core._sqlite import INTENT, VERDICT, SQLiteFile
+from hireliab.core.clock import SYSTEM_CLOCK, Clock
+from hireliab.errors import ClosedError, ConfigError, IdempotencyConflictError, JournalError
 from hireliab.exchange._journal_lock import FolderLock
-from hireliab.exchange._journal_rows import (
-    INSERT_FILL,
-    INSERT_LOG,
-    SCHEMA,
-    SELECT,
-    SELECT_FILLS,
-    UNFINISHED,
-    UPSERT,
-    from_fill_row,
-    from_row,
-    to_fill_row,
-    to_log,
-    to_row,
-)
+from hireliab.exchange._journal_reader import APPLICATION_ID, JournalReader, open_reader
+from hireliab.exchange._journal_reads import JournalReads
+from hireliab.exchange._journal_retention import Retention
+from hireliab.exchange._journal_rows import INSERT_FILL, INSERT_LOG, SCHEMA, UPSERT, to_fill_row, to_log, to_row
 from hireliab.exchange.adapter import Account, Fill
-from hireliab.exchange.transaction import Record
+from hireliab.exchange.journal import JournalStats
+from hireliab.exchange.transaction import Record, State
+
+__all__ = ["APPLICATION_ID", "JournalReader", "SQLiteJournal", "open_reader"]
 
 _log = logging.getLogger("hireliab.journal")
 
-APPLICATION_ID = 0x48524C42  # "HRLB"
+BALLAST = 1024 * 1024
+"""Bytes kept free for the last records on a full disk: a commit takes about 30 KiB, and holds many records."""
+DURABILITIES = ("strict", "relaxed")
 _SCHEMA = SCHEMA
+_INTENTS = (State.SUBMITTING, State.CANCELLING)
+_WATERMARK = "INSERT OR REPLACE INTO meta VALUES ('watermark', ?)"
 
 
-class SQLiteJournal:
+class SQLiteJournal(JournalReads):
     """
     The journal of one pipeline in one folder; see `hireliab.exchange.journal.Journal`.
 
     Args:
         folder: Made with mode 0700 when it is missing. A local disk: SQLite's WAL does not work over a network.
+        durability: "strict" waits for the disk before a verdict is told. "relaxed" does not: what a power cut or a
+            kill takes away then is found out from the exchange again at the next start, and a caller who was told
+            may see its transaction undecided until then. Before a send both wait.
+        retention_days: Finished transactions that did not change for so long are deleted with their log and fills;
+            None keeps them for ever. An idempotency key is known as long as its transaction.
+        clock: Of the retention, and of the writer's pauses.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        durability: str = "strict",
+        retention_days: float | None = 30.0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if durability not in DURABILITIES:
+            raise ConfigError(f"durability: must be one of {', '.join(DURABILITIES)}, got {durability!r}", setting="durability")
+        if retention_days is not None and not retention_days >= 0:
+            raise ConfigError(f"retention_days: must be at least 0 or None, got {retention_days!r}", setting="retention_days")
         self.folder = Path(folder)
+        self._relaxed = durability == "relaxed"
+        self._retention = None if retention_days is None else Retention(retention_days * 86400.0, clock)
+        self._clock = clock
         self._file: SQLiteFile | None = None
         self._lock_file: FolderLock | None = None
-        self._lock = threading.Lock()  # guards _watermark
+        self._lock = threading.Lock()  # guards _watermark and _watermark_waits
         self._watermark = "0"
+        self._watermark_waits = False  # a write of it is queued, and will take the newest
 
     def open(self) -> None:
         """
@@ -74,17 +93,21 @@ class SQLiteJournal:
             what=f"journal-{self.folder.name}",
             application_id=APPLICATION_ID,
             schema=_SCHEMA,
+            ballast=BALLAST,
+            idle=None if self._retention is None else self._retention.sweep,
+            clock=self._clock,
         )
+        self._file, self._lock_file = file, lock
         try:
             file.open()
-            with file.reader() as connection:
-                row = connection.execute("SELECT value FROM meta WHERE key='watermark'").fetchone()
+            self._watermark, self._watermark_waits = self._meta("watermark") or "0", False
+            if file.full and not self.unfinished():
+                raise JournalError(
+                    f"journal {self.folder}: disk full, and nothing to recover; free at least {2 * BALLAST} bytes"
+                )
         except BaseException:
-            file.close()
-            lock.release()
+            self.close()
             raise
-        self._watermark = "0" if row is None else row[0]
-        self._file, self._lock_file = file, lock
         _log.info("journal: %s", self.folder)
 
     @property
@@ -97,13 +120,6 @@ class SQLiteJournal:
     def poisoned(self) -> bool:
         """Whether a write failed: nothing more is sent."""
         return self._db.poisoned
-
-    @property
-    def bound(self) -> Account | None:
-        """Whose orders these are, as written, or None for a new journal."""
-        with self._db.reader() as connection:
-            row = connection.execute("SELECT value FROM meta WHERE key='account'").fetchone()
-        return None if row is None else Account(**json.loads(row[0]))
 
     def bind(self, account: Account) -> None:
         """
@@ -125,28 +141,35 @@ class SQLiteJournal:
 
     def write(self, record: Record, *, cause: str, barrier: bool) -> None:
         """See `Journal.write`."""
-        rows = [(record, to_row(record), to_log(record, cause))]
-        future = self._db.submit(partial(_write_rows, rows))
+        operation = partial(_write_row, record, to_row(record), to_log(record, cause))
+        mark = ""
+        if record.state.is_terminal:
+            mark = VERDICT
+            # FAILED without a key may have freed one, and `find_key` must not find it any more.
+            if self._relaxed and (record.state is not State.FAILED or record.idempotency_key is not None):
+                barrier = False
+        elif barrier and record.state in _INTENTS:
+            mark = INTENT
         if barrier:
-            future.result()
+            self._db.submit(operation, atomic=True, mark=mark).result()
         else:
-            future.add_done_callback(partial(_log_failure, record))
+            what = f"transaction {record.txn_id}: version {record.version}"
+            self._db.post(operation, what=what, atomic=True, mark=mark)
 
     def write_many(self, records: Sequence[tuple[Record, str]], *, barrier: bool) -> None:
         """See `Journal.write_many`."""
         if not records:
             return
-        rows = [(record, to_row(record), to_log(record, cause)) for record, cause in records]
-        future = self._db.submit(partial(_write_rows, rows))
+        operation = partial(_write_rows, [(record, to_row(record), to_log(record, cause)) for record, cause in records])
         if barrier:
-            future.result()
+            self._db.submit(operation).result()
         else:
-            future.add_done_callback(partial(_log_failure, records[0][0]))
+            self._db.post(operation, what=f"transaction {records[0][0].txn_id} and {len(records) - 1} others")
 
     def write_fills(self, txn_id: str, fills: Sequence[Fill]) -> None:
         """See `Journal.write_fills`."""
         rows = [to_fill_row(txn_id, fill) for fill in fills]
-        self._db.submit(lambda db: db.executemany(INSERT_FILL, rows) and None)
+        self._db.post(lambda db: db.executemany(INSERT_FILL, rows) and None, what=f"transaction {txn_id}: fills")
 
     def note_watermark(self, order_id: str) -> None:
         """See `Journal.note_watermark`; an older id is ignored."""
@@ -154,9 +177,22 @@ class SQLiteJournal:
             if int(order_id) <= int(self._watermark):
                 return
             self._watermark = order_id
-        self._db.submit(
-            lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES ('watermark', ?)", (order_id,)) and None
-        )
+            if self._watermark_waits:
+                return
+            self._watermark_waits = True
+        try:
+            self._db.post(self._write_watermark, what=f"watermark {order_id}", atomic=True)
+        except BaseException:
+            with self._lock:
+                self._watermark_waits = False
+            raise
+
+    def _write_watermark(self, db: sqlite3.Connection) -> None:
+        # The newest at this moment, so it may be ahead of the records around it: an id that was seen stays seen.
+        with self._lock:
+            self._watermark_waits = False
+            newest = self._watermark
+        db.execute(_WATERMARK, (newest,))
 
     @property
     def watermark(self) -> str:
@@ -166,80 +202,47 @@ class SQLiteJournal:
 
     def note_fact(self, name: str, value: str | None) -> None:
         """See `Journal.note_fact`."""
+        key = f"fact {name}"
         if value is None:
-            self._db.submit(lambda db: db.execute("DELETE FROM meta WHERE key=?", (f"fact {name}",)) and None)
+            self._db.post(lambda db: db.execute("DELETE FROM meta WHERE key=?", (key,)) and None, what=key, atomic=True)
             return
-        row = (f"fact {name}", value)
-        self._db.submit(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row) and None)
+        self._db.post(
+            lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value)) and None,
+            what=key,
+            atomic=True,
+        )
 
-    def fact(self, name: str) -> str | None:
-        """See `Journal.fact`."""
-        rows = self._query("SELECT value FROM meta WHERE key=?", (f"fact {name}",))
-        return rows[0][0] if rows else None
+    def attach_outbox(self, is_published: Callable[[str], bool]) -> None:
+        """
+        Keep finished transactions until their events are published.
 
-    def facts(self, prefix: str) -> dict[str, str]:
-        """See `Journal.facts`."""
-        self._db.flush()
-        rows = self._query("SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", (5 + len(prefix), f"fact {prefix}"))
-        return {key.removeprefix("fact "): value for key, value in rows}
+        Args:
+            is_published: Told a transaction's id by the writer thread; must answer at once, and read nothing here.
+        """
+        if self._retention is not None:
+            self._retention.is_published = is_published
 
-    def _query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def stats(self) -> JournalStats:
+        """What the journal did since it was opened, and how large it is."""
+        file = self._db
+        return JournalStats(
+            commits=file.commits,
+            operations=file.operations,
+            barriers=file.barriers,
+            batch_sizes=file.batch_sizes.snapshot(),
+            commit_seconds=file.commit_seconds.snapshot(),
+            file_bytes=_size(file.path),
+            wal_bytes=_size(Path(f"{file.path}-wal")),
+            poisoned=file.poisoned,
+            full=file.full,
+        )
+
+    def _query(self, sql: str, values: Sequence[Any] = (), /) -> list[tuple[Any, ...]]:
         with self._db.reader() as connection:
             return connection.execute(sql, values).fetchall()
 
-    def unfinished(self) -> list[Record]:
-        """See `Journal.unfinished`."""
-        return [from_row(row) for row in self._query(UNFINISHED)]
-
-    def get(self, txn_id: str) -> Record | None:
-        """See `Journal.get`."""
+    def _settle(self) -> None:
         self._db.flush()
-        rows = self._query(f"{SELECT} WHERE txn_id=?", (txn_id,))
-        return from_row(rows[0]) if rows else None
-
-    def find_key(self, idempotency_key: str) -> Record | None:
-        """See `Journal.find_key`."""
-        rows = self._query(f"{SELECT} WHERE idempotency_key=?", (idempotency_key,))
-        return from_row(rows[0]) if rows else None
-
-    def find_order(self, order_id: str) -> Record | None:
-        """See `Journal.find_order`."""
-        rows = self._query(f"{SELECT} WHERE order_id=? AND kind='ORDER'", (order_id,))
-        return from_row(rows[0]) if rows else None
-
-    def select(
-        self, *, states: Sequence[str] | None = None, since: float | None = None, limit: int = 1000
-    ) -> list[Record]:
-        """See `Journal.select`."""
-        self._db.flush()
-        terms, values = [], list[Any]()
-        if states is not None:
-            terms.append(f"state IN ({', '.join('?' * len(states))})")
-            values += states
-        if since is not None:
-            terms.append("updated >= ?")
-            values.append(since)
-        where = f" WHERE {' AND '.join(terms)}" if terms else ""
-        return [from_row(row) for row in self._query(f"{SELECT}{where} ORDER BY txn_id DESC LIMIT ?", [*values, limit])]
-
-    def fills(self, txn_id: str) -> list[Fill]:
-        """See `Journal.fills`."""
-        return [from_fill_row(row) for row in self._query(SELECT_FILLS, (txn_id,))]
-
-    def log(self, txn_id: str) -> list[tuple[float, int, str, int, str]]:
-        """See `Journal.log`."""
-        self._db.flush()
-        return [
-            (wall, version, state, attempt, cause)
-            for wall, version, state, attempt, cause in self._query(
-                "SELECT wall, version, state, attempt, cause FROM txn_log WHERE txn_id=? ORDER BY seq", (txn_id,)
-            )
-        ]
-
-    def send_times(self, since: float) -> list[float]:
-        """See `Journal.send_times`."""
-        rows = self._query("SELECT wall FROM txn_log WHERE state='SUBMITTING' AND wall >= ?", (since,))
-        return [row[0] for row in rows]
 
     def close(self) -> None:
         """See `Journal.close`."""
@@ -254,16 +257,20 @@ class SQLiteJournal:
             _log.error("journal %s: its writer does not end; the lock is kept until this process ends", self.folder)
 
 
+def _write_row(record: Record, row: tuple[Any, ...], log: tuple[Any, ...], db: sqlite3.Connection) -> None:
+    """Compare and set; when it raises, it changed nothing."""
+    try:
+        changed = db.execute(UPSERT, row).rowcount
+    except sqlite3.IntegrityError as error:
+        raise _refusal(error, record) from error
+    if changed == 0:
+        raise _stale(record, *db.execute("SELECT version, epoch FROM txn WHERE txn_id=?", (record.txn_id,)).fetchone())
+    db.execute(INSERT_LOG, log)
+
+
 def _write_rows(rows: Sequence[tuple[Record, tuple[Any, ...], tuple[Any, ...]]], db: sqlite3.Connection) -> None:
-    """All or, with the reason as an exception, none of them: the caller's savepoint undoes the others."""
     for record, row, log in rows:
-        try:
-            changed = db.execute(UPSERT, row).rowcount
-        except sqlite3.IntegrityError as error:
-            raise _refusal(error, record) from error
-        if changed == 0:
-            raise _stale(record, *db.execute("SELECT version, epoch FROM txn WHERE txn_id=?", (record.txn_id,)).fetchone())
-        db.execute(INSERT_LOG, log)
+        _write_row(record, row, log, db)
 
 
 def _stale(record: Record, version: int, epoch: int) -> JournalError:
@@ -277,11 +284,11 @@ def _stale(record: Record, version: int, epoch: int) -> JournalError:
     )
 
 
-def _log_failure(record: Record, future: Future[None]) -> None:
-    """Nobody waits for a write that is no barrier, so its failure is told here."""
-    error = future.exception()
-    if error is not None:
-        _log.error("transaction %s: version %d was not written: %s", record.txn_id, record.version, error)
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _refusal(error: sqlite3.IntegrityError, record: Record) -> Exception:

@@ -1,0 +1,56 @@
+"""Retention: finished transactions that are old are deleted, with their log and fills, while the writer is idle."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from hireliab.core.clock import Clock
+from hireliab.exchange.transaction import new_id
+
+ROWS = 100
+"""Transactions looked at in one commit: a write that comes meanwhile waits for some milliseconds at most."""
+INTERVAL = 3600.0
+"""Seconds from the end of one pass to the next."""
+_TERMINAL = "('COMPLETED', 'FAILED', 'ROLLED_BACK')"
+# The ids are in order of time, so that the newest need no look; `updated` decides.
+_CANDIDATES = "SELECT txn_id FROM txn WHERE txn_id > ? AND txn_id < ? ORDER BY txn_id LIMIT ?"
+_FINISHED = (
+    f"SELECT txn_id FROM txn WHERE txn_id > ? AND txn_id <= ? AND updated < ? AND state IN {_TERMINAL}"  # noqa: S608
+    " AND watch_until IS NULL"
+    " AND NOT (kind = 'ORDER' AND state = 'COMPLETED' AND order_status IN ('Active', 'Inactive'))"
+    f" AND NOT EXISTS (SELECT 1 FROM txn AS child WHERE child.parent_id = txn.txn_id AND child.state NOT IN {_TERMINAL})"
+)
+
+
+class Retention:
+    """
+    Args:
+        seconds: How long a finished transaction is kept after its last change.
+        clock: Unix seconds, as the records have them.
+    """
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._after = ""  # the id up to which this pass came; the writer thread's own
+        self.is_published: Callable[[str], bool] | None = None
+
+    def sweep(self, db: sqlite3.Connection) -> float:
+        """Delete what is due among the next few rows; returns the seconds until it is to be called again."""
+        before = self._clock.time() - self._seconds
+        candidates = db.execute(_CANDIDATES, (self._after, new_id(max(0.0, before))[:10], ROWS)).fetchall()
+        if not candidates:
+            self._after = ""
+            return INTERVAL
+        last = candidates[-1][0]
+        is_published = self.is_published
+        finished = [
+            row
+            for row in db.execute(_FINISHED, (self._after, last, before)).fetchall()
+            if is_published is None or is_published(row[0])
+        ]
+        for table in ("txn_log", "fill", "txn"):
+            db.executemany(f"DELETE FROM {table} WHERE txn_id = ?", finished)  # noqa: S608
+        self._after = last
+        return 0.0
