@@ -142,7 +142,8 @@ class Decisions:
         if isinstance(read, Absent):
             raise InvalidOrderError(f"venue order {order_id}: the exchange does not know it", by="hireliab")
         found = read.order
-        client_id = found.client_order_id or self._remembered(order_id)
+        # Where the exchange hides it now, a listing may have shown it before.
+        client_id = found.client_order_id or self._orphans.client_id(order_id)
         start, _, txn_id = (client_id or "").rpartition("-")
         if start != prefix or not txn_id:
             raise InvalidOrderError(
@@ -180,10 +181,6 @@ class Decisions:
         elif transaction.record.is_open_at_venue:
             self._resolver.follow()
         return transaction
-
-    def _remembered(self, order_id: str) -> str | None:
-        """The client order id under which a listing showed it, where the exchange hides it now."""
-        return self._ledger.journal.facts(f"orphan {order_id}").get(f"orphan {order_id}")
 
 
 def _as_wanted(found: OrderState, client_id: str) -> Order:

@@ -7,6 +7,7 @@ and adopted on the operator's word only.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 
 from hireliab.exchange._ledger import Ledger
@@ -27,6 +28,8 @@ class Orphans:
         self._ledger = ledger
         self._prefix = prefix
         self._ours: set[str] = set()  # client order ids that have a row; only a cache, any thread may fill it
+        self._lock = threading.Lock()  # guards _kept
+        self._kept: dict[str, str] | None = None  # client order ids by venue id, as in the journal's facts
 
     def notice(self, orders: Iterable[OrderState]) -> tuple[OrderState, ...]:
         """Those of a listing that are orphans; the new ones are kept and alerted."""
@@ -35,15 +38,31 @@ class Orphans:
             return ()
         start = f"{prefix}-"
         found = tuple(o for o in orders if (o.client_order_id or "").startswith(start) and not self._is_known(o))
-        if found:
-            known = self._ledger.journal.facts(FACT)
-            for order in found:
-                if f"{FACT}{order.order_id}" not in known:
-                    self._keep(order)
+        for order in found:
+            if self.client_id(order.order_id) is None:
+                self._keep(order)
         return found
+
+    def _known(self) -> dict[str, str]:
+        """A copy of what is kept; the journal is read once."""
+        with self._lock:
+            if self._kept is not None:
+                return dict(self._kept)
+        read = {name.removeprefix(FACT): client_id for name, client_id in self._ledger.journal.facts(FACT).items()}
+        with self._lock:
+            if self._kept is None:
+                self._kept = read
+            return dict(self._kept)
+
+    def client_id(self, order_id: str) -> str | None:
+        """The client order id under which a listing showed this orphan, or None for no orphan."""
+        return self._known().get(order_id)
 
     def _keep(self, order: OrderState) -> None:
         client_id = order.client_order_id or ""
+        with self._lock:
+            if self._kept is not None:
+                self._kept[order.order_id] = client_id
         self._ledger.journal.note_fact(f"{FACT}{order.order_id}", client_id)
         self._ledger.alert(
             "critical",
@@ -67,8 +86,11 @@ class Orphans:
 
     def ids(self) -> tuple[str, ...]:
         """Venue ids of the orphans that nobody adopted yet."""
-        return tuple(sorted((name.removeprefix(FACT) for name in self._ledger.journal.facts(FACT)), key=int))
+        return tuple(sorted(self._known(), key=int))
 
     def forget(self, order_id: str) -> None:
         """It has a row now."""
+        with self._lock:
+            if self._kept is not None:
+                self._kept.pop(order_id, None)
         self._ledger.journal.note_fact(f"{FACT}{order_id}", None)

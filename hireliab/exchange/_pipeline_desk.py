@@ -137,6 +137,9 @@ class Desk(ABC):
     def stats(self) -> PipelineStats:
         """What was done and what is open, as one snapshot."""
         self.start()
+        return self._snapshot()
+
+    def _snapshot(self) -> PipelineStats:
         metrics, now = self._ledger.metrics, self._clock.time()
         live = [transaction.record for transaction in self._ledger.live()]
         undecided = [record for record in live if not record.state.is_terminal and record.state is not State.NEW]

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -39,6 +39,8 @@ from hireliab.exchange._handle import Handle
 from hireliab.exchange._idempotency import IdempotencyKeys
 from hireliab.exchange._intent import make_record, with_symbol
 from hireliab.exchange._ledger import AlertSink, EventBus, Ledger, prefix_of
+from hireliab.exchange._operator import Operator
+from hireliab.exchange._operator_desk import handlers
 from hireliab.exchange._orphans import Orphans
 from hireliab.exchange._pipeline_desk import Desk
 from hireliab.exchange._pipeline_settings import PipelineConfig, default_folder
@@ -82,6 +84,7 @@ class TransactionVerificationPipeline(Desk):
         alert_system: Anything with ``send_alert(...)``; gets what a person should see.
         journal: A Journal, or the path of its folder; None uses $HIRELIAB_HOME or the user's state folder.
         config: A PipelineConfig or mapping; its settings may be given as keywords instead.
+        health: Called now and then by the resolver; what it returns is added to status.json.
         settings: See PipelineConfig: verification_timeout, max_retries, name, ...
 
     Thread safety: any thread. Context manager: start() and stop().
@@ -95,6 +98,7 @@ class TransactionVerificationPipeline(Desk):
         alert_system: AlertSink | None = None,
         journal: Journal | str | os.PathLike[str] | None = None,
         config: PipelineConfig | Mapping[str, Any] | None = None,
+        health: Callable[[], Mapping[str, Any]] | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> None:
@@ -158,6 +162,8 @@ class TransactionVerificationPipeline(Desk):
         self._phase = "new"
         self._starter: int | None = None
         self._report = RecoveryReport()
+        self._operator: Operator | None = None
+        self._health = health
         self._prefix: str | None = None
 
     def __repr__(self) -> str:
@@ -234,12 +240,24 @@ class TransactionVerificationPipeline(Desk):
         except BaseException:
             self._journal.close()
             raise
+        if self._journal.folder is not None and self.config.operator_interval is not None:
+            interval = min(0.5, self.config.operator_interval)
+            self._operator = Operator(
+                self._journal.folder, handlers(self), self._status, self._clock, interval=interval
+            )
         self._resolver.start(first)
         return report
 
     def _on_resolver_step(self) -> None:
         """Between two requests of the resolver: what else its thread looks after."""
         self._admission.trim()
+        if self._operator is not None:
+            self._operator.poll()
+
+    def _status(self) -> dict[str, Any]:
+        """What status.json says."""
+        more = {} if self._health is None else dict(self._health())
+        return {"name": self.config.name, **self._snapshot().as_dict(), **more}
 
     def _bind_account(self) -> str:
         with self._changed:
@@ -296,6 +314,8 @@ class TransactionVerificationPipeline(Desk):
         join_all(threads, timeout=timeout, clock=self._clock)
         self._resolver_stop.set()
         self._resolver.join(max(1.0, deadline - self._clock.monotonic()))
+        if self._operator is not None:
+            self._operator.close()
         undecided = tuple(transaction.id for transaction in self._ledger.undecided())
         self._journal.close()
         if undecided:
