@@ -23,6 +23,7 @@ from hireliab.errors import (
     ConfigError,
     DuplicateOrderError,
     HireliabError,
+    InsufficientFundsError,
     InvalidOrderError,
     JournalError,
     MalformedResponseError,
@@ -258,6 +259,11 @@ class Runner:
             # of another transaction explains it otherwise; then nothing of ours can arrive late.
             self._ambiguous(transaction, error, refused=self._ledger.explains_duplicate(record.order))
         except RefusedError as error:
+            if record.attempt > 1 and isinstance(error, InsufficientFundsError):
+                # The throttle before it may have been a proxy's, after the order was executed: then our own first
+                # attempt holds the money. One look decides, because nothing of ours can arrive late.
+                self._ambiguous(transaction, error, refused=True)
+                return _Sent.UNDECIDED
             self._fail(transaction, "T7", Proof.REJECTED, error)
             if isinstance(error, AuthenticationError):
                 self._ledger.alert("critical", "The exchange refuses the credentials", str(error), transaction.record)

@@ -179,7 +179,7 @@ class EnhancedNobitexAdapter:
         return ConnectionPool(
             name="nobitex",
             create_client_func=make,
-            config={"min_connections": 0, "max_connections": 8},
+            config={"min_connections": 0, "max_connections": 16},
             clock=self._clock,
         )
 

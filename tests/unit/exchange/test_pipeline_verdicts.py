@@ -7,9 +7,11 @@ import pytest
 from hireliab.errors import (
     ConfigError,
     IdempotencyConflictError,
+    InsufficientFundsError,
     InvalidOrderError,
     OutcomeUnknownError,
     PartialFillError,
+    ThrottledError,
     TransactionDeniedError,
 )
 from hireliab.exchange.adapter import OrderStatus
@@ -578,3 +580,22 @@ def test_what_was_learnt_of_client_ids_in_listings_survives_a_restart(clock, exc
     exchange.note_listing_shows_client_id(None)
     make().start()
     assert exchange.capabilities.listing_shows_client_id is False
+
+
+@pytest.mark.parametrize("executed", [True, False])
+def test_no_money_after_a_throttled_attempt_is_looked_into(clock, exchange, pipeline, executed):
+    """The throttle may have been a proxy's, after the order was executed: then our own order holds the money."""
+
+    def throttle(order):
+        if executed:
+            exchange._accept(order, "fill")
+        raise ThrottledError("slow down", retry_after=1.0)
+
+    def no_money(order):
+        raise InsufficientFundsError("no money", code="OverValueOrder")
+
+    exchange.script.extend([throttle, no_money])
+    transaction = market(pipeline)
+    finish(clock, pipeline, transaction)
+    result = decide(clock, transaction)
+    assert (result.verdict, bool(result)) == ((Verdict.COMPLETED, True) if executed else (Verdict.REJECTED, False))
