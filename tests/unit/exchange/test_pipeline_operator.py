@@ -12,7 +12,7 @@ from tests.support.together import Background
 def asked(clock, folder, command, **args):
     """Ask as the command line does, in fake time."""
     running = Background(ask, folder, command, args, timeout=60.0, clock=clock)
-    clock.advance_until(lambda: running._future.done(), limit=200.0)
+    clock.advance_until(running._future.done, limit=200.0)
     return running.result()
 
 
