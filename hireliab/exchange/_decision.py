@@ -172,6 +172,8 @@ class Decisions:
             updated=now,
         )
         transaction = Transaction(record, clock=self._clock)
+        transaction.restored = True  # it was sent long ago: executing it joins it
+        transaction.take()
         self._ledger.add(transaction)
         self._ledger.move(transaction, record, "T28", State.WORKING, cause=f"adopted by {who}", **seen(found))
         self._orphans.forget(order_id)

@@ -263,3 +263,10 @@ def test_an_order_that_appears_after_it_was_presumed_absent_is_told_with_its_equ
     told = [alert for alert in alerts if "resurrected" in alert["title"]]
     assert [alert["level"] for alert in told] == ["critical"]
     assert second.id in told[0]["message"]
+
+
+def test_executing_an_adopted_order_sends_nothing(exchange, pipeline):
+    strange = orphan(exchange, pipeline)
+    transaction = pipeline.adopt(strange.order_id, who="sara")
+    assert bool(pipeline.execute(transaction)) is True
+    assert exchange.sends() == 0
