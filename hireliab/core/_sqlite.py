@@ -492,12 +492,14 @@ class SQLiteFile:
 
     def _checkpoint_when_large(self, connection: sqlite3.Connection) -> None:
         length = self._log_length
-        if length is None or not length.exceeds(max(self._checkpoint_at, CHECKPOINT_BYTES)):
+        if length is None:
             return
-        if self._checkpoint_at > CHECKPOINT_BYTES and not length.exceeds(CHECKPOINT_BYTES):
-            self._checkpoint_at = 0
-            return
-        self._checkpoint(connection)
+        if self._checkpoint_at and not length.exceeds(CHECKPOINT_BYTES):
+            self._checkpoint_at = 0  # it was begun anew
+        if length.exceeds(max(self._checkpoint_at, CHECKPOINT_BYTES)):
+            self._checkpoint(connection)
+            # Where a reader holds it back, not again at every commit.
+            self._checkpoint_at = max(self._checkpoint_at, CHECKPOINT_BYTES) + CHECKPOINT_BYTES
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         """

@@ -21,7 +21,7 @@ from hireliab.exchange._journal_rows import SCHEMA
 
 APPLICATION_ID = 0x48524C42
 """The letters HRLB, in the header of the file."""
-_TRIES = 20
+_TRIES = 5
 """How often a question is asked again because the owner started, stopped or copied its log in between."""
 
 

@@ -1,18 +1,24 @@
 """The writer: order, group commit, isolation of one bad operation, poison, foreign files."""
 
+import errno
+import logging
+import os
 import sqlite3
 import threading
 
 import pytest
 
-from hireliab.core._sqlite import SQLiteFile
-from hireliab.errors import ClosedError, JournalCorruptError, JournalPoisonedError
+from hireliab.core import _sqlite, _sqlite_disk, _sqlite_open
+from hireliab.core._sqlite import INTENT, LINGER, SQLiteFile
+from hireliab.core._sqlite_disk import Ballast, LogLength, is_full, network_type
+from hireliab.errors import ClosedError, JournalCorruptError, JournalError, JournalPoisonedError
+from hireliab.testing import FakeClock
 
 SCHEMA = ("CREATE TABLE t (n INTEGER PRIMARY KEY, v TEXT NOT NULL)",)
 
 
-def make(path, schema=SCHEMA, application_id=77):
-    return SQLiteFile(path, what="test", application_id=application_id, schema=schema)
+def make(path, schema=SCHEMA, application_id=77, **settings):
+    return SQLiteFile(path, what="test", application_id=application_id, schema=schema, **settings)
 
 
 @pytest.fixture
@@ -223,3 +229,459 @@ def test_the_files_are_the_owners_alone(tmp_path):
     for path in tmp_path.glob("g.db*"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     file.close()
+
+
+# -- writes that nobody waits for -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def still(tmp_path, clock):
+    """A file whose writer's time stands still, so that nothing is written because of time alone."""
+    file = make(tmp_path / "still.db", clock=clock)
+    file.open()
+    yield file
+    file.close()
+
+
+def test_a_posted_write_rides_on_the_next_barrier(still):
+    still.post(insert(1), what="one")
+    still.post(insert(2), what="two")
+    assert rows(still) == []
+    still.write(insert(3))
+    assert rows(still) == [1, 2, 3]
+    assert (still.commits, still.operations, still.barriers) == (1, 3, 1)
+
+
+def test_a_posted_write_is_committed_when_no_barrier_comes(still, clock):
+    still.post(insert(1), what="one")
+    clock.wait_parked()
+    clock.advance(LINGER / 2)
+    clock.wait_parked()
+    assert rows(still) == []
+    clock.advance_until(lambda: rows(still) == [1], limit=3 * LINGER, threads=("hireliab.sqlite.",))
+    assert still.commits == 1
+
+
+def test_a_posted_write_wakes_a_writer_that_sleeps(still, clock):
+    clock.advance_until(lambda: still._sleeping == _sqlite._ASLEEP, limit=2.0, threads=("hireliab.sqlite.",))
+    still.post(insert(1), what="one")
+    clock.advance_until(lambda: rows(still) == [1], limit=3 * LINGER, threads=("hireliab.sqlite.",))
+
+
+def test_flush_waits_for_what_was_posted(still):
+    still.post(insert(1), what="one")
+    still.flush()
+    assert rows(still) == [1]
+    before = still.operations
+    still.flush()
+    assert still.operations == before
+
+
+def test_what_was_posted_is_written_before_the_file_closes(still, tmp_path):
+    still.post(insert(1), what="one")
+    still.close()
+    assert rows(still) == [1]
+
+
+def test_the_failure_of_a_posted_write_is_logged_and_undoes_nothing(still, caplog):
+    still.post(insert(1), what="the first")
+    still.post(insert(1), what="the second", atomic=True)
+    still.write(insert(2))
+    assert rows(still) == [1, 2]
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        "the second: was not written: UNIQUE constraint failed: t.n"
+    ]
+
+
+def test_an_operation_that_fails_half_way_is_undone_unless_it_says_that_it_is_atomic(file):
+    def half(db):
+        db.execute("INSERT INTO t VALUES (5, 'x')")
+        raise ValueError("changed my mind")
+
+    with pytest.raises(ValueError, match="changed my mind"):
+        file.write(half)
+    assert rows(file) == []
+
+
+def test_waiting_for_a_write_has_a_limit(file):
+    gate = threading.Event()
+    held = file.submit(lambda db: gate.wait(10) and None)
+    with pytest.raises(TimeoutError, match="0.001"):
+        held.result(0.001)
+    assert not held.done()
+    gate.set()
+    held.result(10)
+    held.result(10)
+    assert held.done()
+
+
+def test_a_forked_childs_write_is_refused_before_it_waits_for_a_lock(file, monkeypatch):
+    file._pid = os.getpid() + 1
+    with file._lock, pytest.raises(JournalError, match="fork"):
+        file.write(insert(1))
+    with file._lock:
+        file.flush()
+
+
+# -- idleness and checkpoints -----------------------------------------------------------------------------------
+
+
+def test_housework_is_done_only_when_nothing_else_is_asked_for(tmp_path, clock):
+    done = []
+
+    def idle(db):
+        done.append(clock.monotonic())
+        db.execute("INSERT INTO t VALUES (?, 'idle')", (len(done),))
+        return 0.0 if len(done) == 1 else 100.0
+
+    file = make(tmp_path / "h.db", idle=idle, clock=clock)
+    file.open()
+    began = clock.monotonic()
+    clock.advance_until(lambda: len(done) == 2, limit=3.0, threads=("hireliab.sqlite.",))
+    assert min(done) - began >= 0.9
+    clock.advance_until(lambda: len(done) == 3, limit=120.0, threads=("hireliab.sqlite.",))
+    assert done[2] - done[1] >= 100.0
+    file.close()
+    assert rows(file) == [1, 2, 3]
+
+
+def test_the_log_is_copied_when_it_is_long_and_then_begun_anew(tmp_path, monkeypatch, clock):
+    monkeypatch.setattr(_sqlite, "CHECKPOINT_BYTES", 60_000)
+    file = make(tmp_path / "w.db", clock=clock)
+    file.open()
+    wal = tmp_path / "w.db-wal"
+    for n in range(100):
+        file.write(insert(n, "x" * 3000))
+    assert wal.stat().st_size < 120_000
+    assert (tmp_path / "w.db").stat().st_size > 200_000
+    assert len(rows(file)) == 100
+    file.close()
+
+
+def test_a_reader_that_holds_a_snapshot_does_not_make_every_commit_a_checkpoint(tmp_path, monkeypatch, clock):
+    monkeypatch.setattr(_sqlite, "CHECKPOINT_BYTES", 200_000)
+    checkpoints = []
+    plain = SQLiteFile._checkpoint
+    monkeypatch.setattr(SQLiteFile, "_checkpoint", lambda self, db: (checkpoints.append(1), plain(self, db)))
+    file = make(tmp_path / "x.db", clock=clock)
+    file.open()
+    file.write(insert(1000))
+    with file.reader() as db:
+        db.execute("BEGIN")
+        db.execute("SELECT * FROM t").fetchall()
+        for n in range(60):
+            file.write(insert(n, "x" * 3000))
+        assert (tmp_path / "x.db-wal").stat().st_size > 1_000_000
+        assert len(checkpoints) <= 10
+        db.execute("COMMIT")
+    file.close()
+
+
+def test_the_length_of_a_log_is_what_is_in_use(tmp_path):
+    db = sqlite3.connect(tmp_path / "l.db", isolation_level=None)
+    db.execute("PRAGMA journal_mode=wal")
+    db.execute("CREATE TABLE t (v)")
+    for _ in range(10):
+        db.execute("INSERT INTO t VALUES (randomblob(3000))")
+    length = LogLength(tmp_path / "l.db-wal", 4096)
+    assert length.exceeds(10 * 4096)
+    assert not length.exceeds(100 * 4096)
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    db.execute("INSERT INTO t VALUES (1)")
+    assert (tmp_path / "l.db-wal").stat().st_size > 10 * 4096
+    assert not length.exceeds(10 * 4096)
+    length.close()
+    length.close()
+    db.close()
+
+
+# -- readers ----------------------------------------------------------------------------------------------------
+
+
+def test_readers_are_kept_for_the_next_and_closed_before_the_writer(file, tmp_path):
+    file.write(insert(1))
+    with file.reader() as first:
+        first.execute("SELECT 1").fetchall()
+    with file.reader() as again, file.reader() as other:
+        assert again is first
+        assert other is not first
+    file.close()
+    for connection in (first, other):
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    assert not (tmp_path / "a.db-wal").exists()
+
+
+def test_a_reader_whose_block_failed_is_not_used_again(file):
+    with pytest.raises(ZeroDivisionError), file.reader() as first:
+        raise ZeroDivisionError
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        first.execute("SELECT 1")
+    with file.reader() as second:
+        assert second is not first
+
+
+def test_closing_waits_for_a_reader_and_then_leaves_the_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(_sqlite, "_READERS_WAIT", 0.01)
+    file = make(tmp_path / "r.db")
+    file.open()
+    file.write(insert(1))
+    with file.reader() as db:
+        assert db.execute("SELECT n FROM t").fetchall() == [(1,)]
+        assert file.close()
+        assert db.execute("SELECT n FROM t").fetchall() == [(1,)]
+    assert (tmp_path / "r.db-wal").stat().st_size > 0
+    again = make(tmp_path / "r.db")
+    again.open()
+    assert rows(again) == [1]
+    again.close()
+
+
+# -- a full disk, a failed one ----------------------------------------------------------------------------------
+
+
+def no_space(db):
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+class OnceFull:
+    """An operation that a full disk stops the first time."""
+
+    def __init__(self, n):
+        self.n, self.calls = n, 0
+
+    def __call__(self, db):
+        self.calls += 1
+        if self.calls == 1:
+            no_space(db)
+        return insert(self.n)(db)
+
+
+def test_a_full_disk_takes_everything_but_what_begins_something_new(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(_sqlite, "free_bytes", lambda folder: 100)
+    file = make(tmp_path / "n.db", ballast=8192, clock=clock)
+    file.open()
+    assert (tmp_path / "ballast").stat().st_size == 8192
+    gate, opened = threading.Event(), threading.Event()
+    file.submit(lambda db: (opened.set(), gate.wait(10)) and None)
+    opened.wait(10)
+    intent, verdict = file.submit(insert(1), mark=INTENT), file.submit(OnceFull(2))
+    gate.set()
+    assert verdict.result(10) == 2
+    with pytest.raises(JournalError, match="disk full: nothing was sent") as caught:
+        intent.result(10)
+    assert not isinstance(caught.value, JournalPoisonedError)
+    assert file.full
+    assert not file.poisoned
+    assert not (tmp_path / "ballast").exists()
+    with pytest.raises(JournalError, match="disk full"):
+        file.submit(insert(3), mark=INTENT).result(10)
+    file.write(insert(4))
+    assert rows(file) == [2, 4]
+    file.close()
+
+
+def test_a_disk_that_has_space_again_takes_new_things_and_the_ballast_is_back(tmp_path, clock, monkeypatch):
+    space = [100]
+    asked = []
+    monkeypatch.setattr(_sqlite, "free_bytes", lambda folder: asked.append(1) or space[0])
+    file = make(tmp_path / "m.db", ballast=8192, clock=clock)
+    file.open()
+    file.write(OnceFull(1))
+    space[0] = 2 * 8192
+    for _ in range(5):  # not asked more than once a second
+        with pytest.raises(JournalError, match="disk full"):
+            file.submit(insert(2), mark=INTENT).result(10)
+    assert asked == []
+    clock.advance(1.0)
+    file.submit(insert(2), mark=INTENT).result(10)
+    assert not file.full
+    assert (tmp_path / "ballast").stat().st_size == 8192
+    assert rows(file) == [1, 2]
+    file.close()
+
+
+def test_a_disk_that_is_full_without_the_ballast_poisons(tmp_path, clock):
+    file = make(tmp_path / "p.db", ballast=8192, clock=clock)
+    file.open()
+    with pytest.raises(JournalPoisonedError, match="full"):
+        file.write(no_space)
+    file.close()
+
+
+def test_a_poisoned_file_is_not_copied_when_it_closes(tmp_path):
+    file = make(tmp_path / "q.db")
+    file.open()
+    file.write(insert(1))
+
+    def broken(db):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with pytest.raises(JournalPoisonedError):
+        file.write(broken)
+    file.close()
+    assert (tmp_path / "q.db-wal").stat().st_size > 0
+    again = make(tmp_path / "q.db")
+    again.open()
+    assert rows(again) == [1]
+    again.close()
+
+
+def test_a_checkpoint_that_fails_for_the_disk_poisons(still):
+    class Broken:
+        def execute(self, sql):
+            raise sqlite3.OperationalError("disk I/O error")
+
+    still._checkpoint(Broken())
+    assert still.poisoned
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "full"),
+    [
+        (13, "database or disk is full", True),
+        (4874, "disk I/O error", True),
+        (1034, "disk I/O error", False),
+        (778, "disk I/O error", False),
+        (None, "database or disk is full", True),
+        (None, "disk I/O error", False),
+    ],
+)
+def test_a_full_disk_is_told_from_a_failed_one(code, words, full):
+    error = sqlite3.OperationalError(words)
+    if code is not None:
+        error.sqlite_errorcode = code
+    assert is_full(error) is full
+    assert not is_full(OSError(errno.ENOSPC, "no space"))
+
+
+def test_a_ballast_is_really_allocated_and_given_back(tmp_path):
+    ballast = Ballast(tmp_path / "ballast", 1 << 16)
+    (tmp_path / "ballast").write_bytes(b"")
+    assert ballast.ensure()
+    status = (tmp_path / "ballast").stat()
+    assert status.st_size == 1 << 16
+    assert getattr(status, "st_blocks", 128) * 512 >= 1 << 16
+    assert ballast.release()
+    assert not ballast.release()
+
+
+def test_a_ballast_without_room_is_none(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert not Ballast(tmp_path / "ballast", 1 << 16).ensure()
+    assert not (tmp_path / "ballast").exists()
+    new = make(tmp_path / "new.db", ballast=1 << 16)
+    with pytest.raises(JournalError, match=r"disk full: \d+ bytes are free, at least 131072 are needed"):
+        new.open()
+    assert not (tmp_path / "new.db").exists()
+
+
+# -- what is refused --------------------------------------------------------------------------------------------
+
+MOUNTS = """\
+/dev/vda / ext4 rw 0 0
+proc /proc proc rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/vdb /home/local ext4 rw 0 0
+//box/share /mnt/my\\040share cifs rw 0 0
+me@host:/ /mnt/ssh fuse.sshfs rw 0 0
+/dev/sdc1 /mnt/usb fuse.ntfs-3g rw 0 0
+share /mnt/plan 9p rw 0 0
+/dev/vdc /mnt/plan ext4 rw 0 0
+tmpfs /homeless tmpfs rw 0 0
+broken line
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/lib/bot", None),
+        ("/home", "nfs4"),
+        ("/home/me/bot", "nfs4"),
+        ("/home/local/bot", None),
+        ("/homeless/bot", None),
+        ("/mnt/my share/bot", "cifs"),
+        ("/mnt/ssh/bot", "fuse.sshfs"),
+        ("/mnt/usb/bot", None),
+        ("/mnt/plan/bot", None),
+    ],
+)
+def test_network_file_systems_are_known_by_their_type(path, kind):
+    assert network_type(path, MOUNTS) == kind
+    assert network_type(path, "") is None
+
+
+def test_a_network_file_system_is_refused_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(_sqlite, "network_type_of", lambda folder: "nfs4")
+    with pytest.raises(JournalError, match=r"network file system \(nfs4\)"):
+        make(tmp_path / "a.db").open()
+    assert not (tmp_path / "a.db").exists()
+
+
+def test_a_damaged_file_is_refused_and_untouched(tmp_path):
+    path = tmp_path / "z.db"
+    file = make(path)
+    file.open()
+    for n in range(200):
+        file.submit(insert(n, "x" * 500))
+    file.close()
+    content = bytearray(path.read_bytes())
+    content[2 * 4096 : 2 * 4096 + 2000] = b"\xff" * 2000
+    path.write_bytes(content)
+    with pytest.raises(JournalCorruptError, match="damaged"):
+        make(path).open()
+    assert path.read_bytes() == content
+
+
+def test_a_large_file_is_not_read_as_a_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(_sqlite_open, "CHECKED_BYTES", 100)
+    asked = []
+    file = make(tmp_path / "big.db")
+    file.open()
+    file.close()
+    plain = sqlite3.connect(tmp_path / "big.db")
+    plain.set_trace_callback(asked.append)
+    assert _sqlite_open.quick_check(plain, tmp_path / "big.db") == []
+    assert asked == []
+    monkeypatch.setattr(_sqlite_open, "CHECKED_BYTES", 1 << 20)
+    assert _sqlite_open.quick_check(plain, tmp_path / "big.db") == []
+    assert len(asked) == 1
+    plain.close()
+
+
+def test_an_empty_file_is_a_new_one(tmp_path):
+    (tmp_path / "empty.db").touch()
+    file = make(tmp_path / "empty.db")
+    file.open()
+    file.write(insert(1))
+    file.close()
+
+
+def test_a_migration_that_fails_leaves_the_old_schema(tmp_path):
+    old = make(tmp_path / "v.db")
+    old.open()
+    old.write(insert(1))
+    old.close()
+    broken = (*SCHEMA, "CREATE TABLE u (n); INSERT INTO u VALUES (5)", "CREATE TABLE t (again)")
+    with pytest.raises(JournalError, match="already exists"):
+        make(tmp_path / "v.db", schema=broken).open()
+    same = make(tmp_path / "v.db")
+    same.open()
+    assert rows(same) == [1]
+    with same.reader() as db:
+        assert [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type='table'")] == ["t"]
+    same.close()
+
+
+def test_a_machine_without_a_list_of_mounts_is_not_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(_sqlite_disk.Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
+    assert _sqlite_disk.network_type_of(tmp_path) is None
