@@ -49,6 +49,7 @@ from power_loss_disk import MODES, Disk  # noqa: E402
 from power_loss_trace import CALLS, Event, Trace  # noqa: E402
 
 LIVES = {"trading": ("stops", "killed", "stops"), "migration": ("version 1", "stops"), "again": ("stops",)}
+OPENINGS = ("opening", "repairing", "version 1")  # phases in which the journal is being opened
 AGAIN = 3  # recordings that start from a crash image
 
 
@@ -220,13 +221,17 @@ def use(folder):
 
 
 def plan(recording, images, seed):
-    """Which cut and which mode each image has: every position before any position twice."""
+    """
+    Which cut and which mode each image has: every position before any position twice, and those of an opening first.
+    They are few, each is different, and what the first open leaves half done meets nobody but the second.
+    """
     rng = random.Random(f"{seed}/{recording.name}/images")
+    opening = [phase.startswith(OPENINGS) for phase in recording.phases()]
     positions = []
     while len(positions) < images:
         fresh = list(range(len(recording.events)))
         rng.shuffle(fresh)
-        positions += fresh
+        positions += sorted(fresh, key=lambda position: not opening[position])
     return [(number, cut, *rng.choices(list(MODES), list(MODES.values()))) for number, cut in enumerate(positions[:images])]
 
 

@@ -45,7 +45,8 @@ def _mutant_unsynced_checkpoint():
     """The WAL is copied into the file and used again before the file was synced."""
     from hireliab.core._sqlite import SQLiteFile
 
-    checkpoint = SQLiteFile._checkpoint_when_large
+    name = "_checkpoint" if hasattr(SQLiteFile, "_checkpoint") else "_checkpoint_when_large"
+    checkpoint = getattr(SQLiteFile, name)
 
     def hasty(self, connection):
         connection.execute("PRAGMA synchronous=0")
@@ -54,7 +55,7 @@ def _mutant_unsynced_checkpoint():
         finally:
             connection.execute("PRAGMA synchronous=2")
 
-    SQLiteFile._checkpoint_when_large = hasty
+    setattr(SQLiteFile, name, hasty)
 
 
 def _mutant_barrier_does_not_wait():
