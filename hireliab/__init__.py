@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from hireliab.exchange.transaction_verification import (
         TransactionVerificationPipeline as TransactionVerificationPipeline,
     )
+    from hireliab.exchange.verified_transaction import verified_transaction as verified_transaction
     from hireliab.messaging.message_bus import InMemoryMessageBus as InMemoryMessageBus
     from hireliab.messaging.message_bus import Message as Message
     from hireliab.messaging.message_bus import MessageBus as MessageBus
@@ -159,5 +160,6 @@ else:
             "open_message_bus": "messaging.message_bus",
             "reliable": "core.policy",
             "retry": "core.retry",
+            "verified_transaction": "exchange.verified_transaction",
         },
     )

@@ -42,6 +42,8 @@ OWNERS = {
     "exchange._halt": "exchange.transaction_verification",
     "exchange._operator": "exchange.transaction_verification",
     "exchange._verified_calls": "exchange.transaction_verification",
+    "exchange._verified_values": "exchange.transaction_verification",
+    "exchange._verified": "exchange.verified_transaction",
     "exchange._admission": "exchange.transaction_verification",
     "exchange._decision": "exchange.transaction_verification",
     "exchange._orphans": "exchange.transaction_verification",

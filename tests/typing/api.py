@@ -19,6 +19,7 @@ from hireliab import (
     TransactionResult,
     TransactionVerificationPipeline,
     circuit_breaker,
+    verified_transaction,
 )
 
 
@@ -48,6 +49,18 @@ def bot() -> bool:
         return verifier.execute_transaction(order) and filled > 0
     except (OutcomeUnknownError, PartialFillError):
         return False
+
+
+def own_function(verifier: TransactionVerificationPipeline) -> bool:
+    def find(client_order_id: str) -> dict[str, str] | None:
+        return {"id": client_order_id}
+
+    @verified_transaction(verifier, find=find, cancel=find, refused=(KeyError, ValueError))
+    def place_order(symbol: str, amount: Decimal, client_order_id: str | None = None) -> dict[str, str]:
+        return {"id": f"{symbol} {amount} {client_order_id}"}
+
+    placed: dict[str, str] = place_order("BTC/USDT", Decimal(1))
+    return place_order.cancel(placed["id"])
 
 
 VERSION: str = hireliab.__version__
