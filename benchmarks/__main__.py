@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import breaker, harness, limiter, orders, policy, retry
+from benchmarks import breaker, crash, harness, limiter, orders, policy, retry, transactions
 from benchmarks.harness import Report
 
 BENCHMARKS: dict[str, Callable[[bool], Report]] = {
@@ -18,20 +18,25 @@ BENCHMARKS: dict[str, Callable[[bool], Report]] = {
     "retry": retry.run,
     "limiter": limiter.run,
     "policy": policy.run,
+    "transactions": transactions.run,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 1 when a contestant did not do its work."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["crash"]:  # no comparison of speeds, and with options of its own
+        return crash.main(words[1:])
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Compares hireliab with the bare call. What the numbers mean: benchmarks/README.rst.",
+        description="Compares hireliab with the bare call. What the numbers mean: benchmarks/README.rst."
+        " 'crash' is the crash campaign: see 'python -m benchmarks crash --help'.",
     )
     add = parser.add_argument
     add("names", nargs="*", metavar="name", help=f"which ones: {', '.join(BENCHMARKS)} (default: all)")
     add("--quick", action="store_true", help="a few seconds: finds breakage, measures nothing")
     add("--json", metavar="FILE", type=Path, help="write the figures to this file, too")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(words)
     for name in given.names:
         if name not in BENCHMARKS:
             parser.error(f"no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")

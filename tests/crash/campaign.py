@@ -2,8 +2,11 @@
 Kill a trading bot again and again, then compare its books with the exchange's.
 
     python tests/crash/campaign.py --kills 200 --seed 7 [--profile null-client-ids] [--keep DIR]
+    python tests/crash/campaign.py --stage labels --seed 7      (one kill at each label of core/_kill_points.py)
     python tests/crash/campaign.py --stage limits --seed 7      (or limits-restarts)
     python tests/crash/campaign.py --kills 10 --seed 7 --break no_barrier
+
+``python -m benchmarks crash --kills 10000`` runs many of these side by side.
 
 The exchange (``python -m hireliab.simulator``), the zygote that forks bots (worker.py) and the checker (checker.py) are
 processes of their own. The same seed gives the same orders, faults and plan of kills; what was in flight at a kill
@@ -24,14 +27,15 @@ import time
 import urllib.request
 from pathlib import Path
 
+import mutants
 import workload
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 # How late things may be: what the exchange does, and what the bot is told that it may do. Seconds.
-LATE = 0.3  # a request that is held on its way
-HOLD = 0.2  # the whole exchange is stopped for at most so long
+LATE = 0.25  # a request that is held on its way
+HOLD = 0.12  # the whole exchange is stopped for at most so long
 LAGS = {"status": "0.05", "clientid": "0.05", "list": "0.15", "trades": "0.1"}
 TIMEOUTS = {"connect_timeout": 0.5, "read_timeout": 0.6, "total_timeout": 0.7}
 PIPELINE = {
@@ -46,8 +50,13 @@ VENUE = {"new_delay": 0.03, "reject_probability": 0.03, "reject_delay": 0.08}
 
 # How lives end, shuffled for each twenty: soon after the start (recovery is hit), at any time, when the bot has just
 # begun an order (before the barrier), when the exchange has just received one (after the send), and while the whole
-# exchange stands still.
-DECK = ["early"] * 4 + ["random"] * 6 + ["begun"] * 3 + ["received"] * 4 + ["held"] * 3
+# exchange stands still. Most lives are short, because a kill counts and not the time before it; the longer ones are
+# what it takes to prove that an order does not exist, so that its symbol is free again.
+DECK = ["early"] * 4 + ["random"] * 3 + ["begun"] * 4 + ["received"] * 6 + ["held"] * 3
+
+SHORT, LONG = (0.12, 0.6), (1.7, 2.6)
+LONG_SHARE = 0.3
+HALTED_SHARE = 0.08  # of the lives in which somebody halts the bot half-way
 
 ADD, CANCEL = "POST /market/orders/add", "POST /market/orders/update-status"
 STATUS, LIST, TRADES = "POST /market/orders/status", "GET /market/orders/list", "GET /market/trades/list"
@@ -91,8 +100,22 @@ def faults(weather):
         return []
     if weather == "repeating":  # a proxy delivers twice; the exchange's rule against equal orders is on
         add = [("duplicate", 0.05, {}), *add]
-    if weather == "lost":  # for mutants: nothing but lost answers
+    if weather == "lost":  # nothing but lost answers
         return [_rule(ADD, "answer_lost", 0.4, {})]
+    if weather == "half lost":  # orders and answers, so that of two equal orders one may be there
+        return [_rule(ADD, "answer_lost", 0.4, {}), _rule(ADD, "request_lost", 0.4, {})]
+    if weather == "late":
+        return [_rule(ADD, "late_close", 0.5, {"seconds": 1.2})]
+    if weather == "wrong":
+        return [_rule(ADD, "wrong_id", 0.4, {})]
+    if weather == "throttled":
+        return [_rule(ADD, "throttle", 0.5, {"seconds": 1})]
+    if weather == "dropped":  # nothing but orders and cancels that never arrive, or arrive late
+        return [
+            _rule(ADD, "request_lost", 0.2, {}),
+            _rule(ADD, "late_close", 0.15, {"seconds": LATE}),
+            _rule(CANCEL, "request_lost", 0.2, {}),
+        ]
     if weather == "blind":  # for mutants: orders work, their answers are lost, and most reads fail
         return [
             _rule(ADD, "answer_lost", 0.9, {}),
@@ -177,6 +200,7 @@ class Campaign:
         self.folder, self.options, self.seed = folder, options, options.seed
         self.truth, self.promises = folder / "truth.jsonl", folder / "promises.jsonl"
         self.begun, self.ended, self.highest = {}, set(), 0
+        self.halts = []
         self._promises_read = 0
         self.inc = 0
         self.zygote = self.exchange = None
@@ -184,7 +208,6 @@ class Campaign:
     # -- processes ----------------------------------------------------------------------------------------------
 
     def start(self):
-        options = self.options
         arguments = ["-m", "hireliab.simulator", "--truth", str(self.truth), "--seed", str(self.seed)]
         arguments += ["--balances", json.dumps(workload.BALANCES)]
         arguments += ["--settings", json.dumps(self.settings())]
@@ -192,7 +215,7 @@ class Campaign:
             arguments += ["--lag", ",".join(f"{read}={lag}" for read, lag in self.lags().items())]
         if not self.limited:
             arguments.append("--no-limits")
-        if options.profile == "null-client-ids":
+        if self.profile == "null-client-ids":
             arguments.append("--null-client-ids")
         self.exchange = Child(arguments, self.folder / "exchange.log")
         self.venue = self.exchange.read()
@@ -202,15 +225,13 @@ class Campaign:
     limited = False
 
     @property
-    def own_weather(self):
-        """What a mutant is exposed to; the control runs ("none_blind", ...) are the unbroken library in the same."""
-        return {
-            "network_error_is_absent": "blind",
-            "none_blind": "blind",
-            "resend_on_timeout": "lost",
-            "not_found_is_absent": "lost",
-            "none_lost": "lost",
-        }.get(self.options.break_)
+    def profile(self):
+        return self.mutant.profile if self.mutant else self.options.profile
+
+    @property
+    def mutant(self):
+        """What a mutant, or the unbroken library beside it, is exposed to; None in a campaign proper."""
+        return mutants.SETTINGS[self.options.break_] if self.options.break_ else None
 
     def settings(self):
         return {**VENUE, "duplicate_window": 0}
@@ -268,13 +289,14 @@ class Campaign:
             "pipeline": self.pipeline(),
             "rate_limits": "off",
             "break": self.options.break_,
+            "twins": bool(self.mutant and self.mutant.twins),
             "resume": open_numbers + old,
             "next": self.highest + 1,
             **more,
         }
 
     def pipeline(self):
-        return {**PIPELINE, "max_retries": 1} if self.options.break_ else PIPELINE
+        return {**PIPELINE, "max_retries": 1, **self.mutant.pipeline} if self.mutant else PIPELINE
 
     def fork(self, plan):
         return self.zygote.ask({"fork": plan})["pid"]
@@ -300,25 +322,26 @@ class Campaign:
         mode = deck[n % len(deck)]
         if n == 0 and mode == "early":
             mode = "random"
-        if self.options.break_ == "no_barrier":
-            mode = "received"
-        lives = (0.2, 4.5 if self.options.profile == "null-client-ids" else 3.5)
-        if self.options.break_:
-            lives = (0.3, 1.2)
-        if self.own_weather == "blind":
-            lives, mode = (1.8, 2.6), "random"  # a false proof of absence takes its time, too
+        lives = LONG if rng.random() < LONG_SHARE else SHORT
+        if self.mutant:
+            lives, mode = self.mutant.lives, self.mutant.mode or mode
         life = rng.uniform(0.0, 0.09) if mode == "early" else rng.uniform(*lives)
         slow = rng.uniform(0.005, 0.02) if mode == "begun" or rng.random() < 0.3 else 0.0
         if self.options.break_ == "no_barrier":
             slow = 0.03
         outage = rng.uniform(0.2, 0.8) if mode != "early" and rng.random() < 0.1 and not self.options.break_ else 0.0
+        halted = rng.choice(("HALTED", "REDUCING")) if rng.random() < HALTED_SHARE and not self.mutant else ""
+        if self.mutant and self.mutant.halted:
+            halted = "HALTED"
         pid = self.fork(self.plan(disk_delay=slow))
+        time.sleep(life / 2)
         if outage:
-            time.sleep(life / 2)
             self.admin("POST", "/down", {"seconds": outage})
-            time.sleep(life / 2)
-        else:
-            time.sleep(life)
+        if halted:
+            self.halt(halted)
+        time.sleep(life / 2)
+        if halted and rng.random() < 0.7:  # else a restart finds it
+            self.unhalt()
         if mode == "received":
             watch(self.truth, b"/market/orders/add", 1.0)
             self.kill(pid, n=n, mode=mode)
@@ -338,6 +361,22 @@ class Campaign:
             self.kill(pid, n=n, mode=mode)
         if outage:
             self.admin("POST", "/up", {})
+        if halted and n % 2:
+            self.unhalt()
+
+    def halt(self, mode):
+        """What `hireliab halt` does; the checker compares the file's times with what the exchange received."""
+        self.unhalt()
+        path = self.folder / "journal" / "HALT"
+        if path.parent.exists():
+            path.with_suffix(".new").write_text(f"{mode} the campaign\n")
+            path.with_suffix(".new").rename(path)
+            self.halts.append([mode, time.monotonic_ns(), None])
+
+    def unhalt(self):
+        if self.halts and self.halts[-1][2] is None:
+            self.halts[-1][2] = time.monotonic_ns()
+            (self.folder / "journal" / "HALT").unlink()
 
     def sweep(self):
         """Move the markets up and down and back: resting orders fill, stops trigger."""
@@ -347,17 +386,23 @@ class Campaign:
                 self.admin("POST", "/book", {"market": symbol.replace("/", ""), "mid": str(price)})
 
     def storm(self):
-        mutant, own = self.options.break_, self.own_weather
+        own = self.mutant and self.mutant.weather
         for n in range(self.options.kills):
             if n % 10 == 0:
                 self.weather(own or ("repeating" if n // 20 % 2 else "stormy"))
-            if n % 5 == 4 and not mutant:
+            if n % 5 == 4 and not self.mutant:
                 self.sweep()
             self.cycle(n)
-            if n % 20 == 19 and not self.options.quiet:
-                print(f"  {n + 1} kills, {len(self.ended)} answers", flush=True)
+            self.progress(n + 1)
+
+    def progress(self, kills):
+        if self.options.progress:
+            print(json.dumps({"kills": kills, "answers": len(self.ended)}), flush=True)
+        elif kills % 20 == 0 and not self.options.quiet:
+            print(f"  {kills} kills, {len(self.ended)} answers", flush=True)
 
     def last_life(self):
+        self.unhalt()
         self.weather("calm")
         self.admin("POST", "/settings", {"reject_probability": 0})
         self.faults_off = time.time()
@@ -383,10 +428,10 @@ class Campaign:
         kills = self.options.kills
         if self.options.break_:
             return {}
-        shares = {"submitting": 0.20, "before the barrier": 0.05, "after the send": 0.05, "during recovery": 0.05}
+        shares = {"submitting": 0.12 if kills >= 100 else 0.08, "before the barrier": 0.05, "after the send": 0.05, "during recovery": 0.05}
         return {
             "kills": kills,
-            "accepted": 5 * kills if kills >= 200 else 2 * kills,
+            "accepted": 2 * kills,
             "decided": 0.95,
             "shares": shares if kills >= len(DECK) else {},
         }
@@ -406,13 +451,15 @@ class Campaign:
     def facts(self):
         return {
             "seed": self.seed,
-            "profile": self.options.profile,
+            "profile": self.profile,
             "stage": self.options.stage,
             "break": self.options.break_,
             "bound": self.pipeline()["verification_timeout"],
+            "listing_interval": self.pipeline().get("listing_interval", 4.0),
             "wall_minus_mono": self.wall_minus_mono,
             "faults_off": self.faults_off,
             "limits": self.limited,
+            "halts": self.halts,
             "require": self.requirements(),
         }
 
@@ -492,7 +539,13 @@ class RestartsCampaign(LimitsCampaign):
     FAULTS_FROM = 2
 
 
-STAGES = {"storm": Campaign, "limits": LimitsCampaign, "limits-restarts": RestartsCampaign}
+def stage(name):
+    """The class of a stage."""
+    if name == "labels":
+        import labels
+
+        return labels.LabelsCampaign
+    return {"storm": Campaign, "limits": LimitsCampaign, "limits-restarts": RestartsCampaign}[name]
 
 
 def main(arguments=None):
@@ -500,10 +553,12 @@ def main(arguments=None):
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock; it is printed")
     parser.add_argument("--profile", choices=("default", "null-client-ids"), default="default")
-    parser.add_argument("--stage", choices=tuple(STAGES), default="storm")
-    parser.add_argument("--break", dest="break_", default=None, help="a deliberately broken pipeline, see mutants.py")
+    parser.add_argument("--stage", choices=("storm", "labels", "limits", "limits-restarts"), default="storm")
+    parser.add_argument("--classes", default="calm,lost,dropped,stormy", help="of faults, for the stage of labels")
+    parser.add_argument("--break", dest="break_", default=None, choices=tuple(mutants.SETTINGS), help="a deliberately broken pipeline, see mutants.py")
     parser.add_argument("--keep", metavar="DIR", default=None, help="keep all files there; else they go when all is well")
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
+    parser.add_argument("--progress", action="store_true", help="progress as lines of JSON")
     options = parser.parse_args(arguments)
     if not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"):
         print("crash campaign: this system has no fork() or no SIGKILL")
@@ -520,7 +575,7 @@ def main(arguments=None):
     print(f"seed {options.seed}; once more: python tests/crash/campaign.py {again}", flush=True)
     started = time.monotonic()
     try:
-        code = STAGES[options.stage](folder, options).run()
+        code = stage(options.stage)(folder, options).run()
     except CampaignError as error:
         print(f"crash campaign: {error}; see {folder}")
         return 2
@@ -531,4 +586,6 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    import campaign  # the name under which the other stages know this module
+
+    sys.exit(campaign.main())

@@ -9,8 +9,10 @@ violation with the ids it is about. Exit code: 0 without a violation, 1 with one
 
 Kinds of violation: I1 a request without a durable intent before it; I2 more than one order, or a second sending of one
 that may have been executed; I3 a verdict that is not true; I4 undecided, or decided otherwise than the exchange; I5 a
-decided row that changed; I7 sums of fills; I11 a promise that the journal contradicts later; LIMIT a request over a
-rate limit; LIVENESS too little was decided or done; HARNESS the run did not exercise what it should.
+decided row that changed; I7 sums of fills; I9 a row without exactly one owner for each epoch, or written by one that was
+dead or replaced; I10 more requests than the work is worth, or one that was throttled and came again too soon; I11 a
+promise that the journal contradicts later; HALT an order that was sent although trading was halted; LIMIT a request
+over a rate limit; LIVENESS too little was decided or done; HARNESS the run did not exercise what it should.
 """
 
 import bisect
@@ -22,7 +24,7 @@ from collections import Counter, defaultdict
 from decimal import Decimal
 from pathlib import Path
 
-from books import CANCEL, OPEN, TERMINAL, Journal, Truth, lines
+from books import ADD, CANCEL, OPEN, TERMINAL, Journal, Truth, lines
 
 ZERO = Decimal(0)
 SHOWN = 15  # violations of each kind that are printed
@@ -72,13 +74,18 @@ class Check:
             self.blame("I4", f"the journal is damaged: {self.journal.sound}")
         self.sent_after_intent()
         self.sent_once()
+        self.obeyed_halts()
         self.cancels_after_intent()
         self.ends()
         self.history()
+        self.lives = self.find_lives()
+        self.owners()
         self.sums()
+        self.listed_fills()
         self.verdicts()
         self.keys()
         self.calm()
+        self.budget()
         self.phases = self.kill_phases()
         self.decided = self.decided_share()
         if self.run["limits"]:
@@ -132,10 +139,10 @@ class Check:
 
     def cancels_after_intent(self):
         sent = defaultdict(list)
-        for row in self.journal.rows.values():
-            if row["kind"] == "CANCEL":
-                entries = [e["wall"] for e in self.journal.history[row["txn_id"]] if e["state"] == "CANCELLING"]
-                sent[row["order_id"]] += entries[:1]
+        for row in self.journal.rows.values():  # a cancel of its own, or the roll back of an order
+            entries = [e["wall"] for e in self.journal.history[row["txn_id"]] if e["state"] == "CANCELLING"]
+            sent[row["order_id"]] += entries[:1]
+        self.cancel_intents = sent
         for request in self.truth.requests:
             if request["path"].partition("?")[0] != CANCEL:
                 continue
@@ -169,14 +176,17 @@ class Check:
         said = f"transaction {txn}: journal says {state} {row['proof']} order {row['order_id']} {row['order_status']}"
         said += f" filled {row['filled']} fee {row['fee']}; the exchange has order {order} {status} {matched} fee {fee}"
         if state not in TERMINAL:
-            candidates = json.loads(row["candidates"])
-            hidden = self.run["profile"] == "null-client-ids" and status not in OPEN
-            if hidden and row["needs_human"] and candidates == [order]:
-                self.undecidable.append(txn)
-            else:
-                self.blame("I4", said + f"; undecided, needs_human {row['needs_human']}, candidates {candidates}")
+            self.blame("I4", said + f"; undecided, needs_human {row['needs_human']}, candidates {row['candidates']}")
             return
-        if state == "FAILED":
+        if row["proof"] == "OPERATOR":
+            self.undecidable.append(txn)
+            if self.run["profile"] != "null-client-ids" or status in OPEN:
+                self.blame("I4", said + "; a person had to decide what the exchange shows")
+            elif (state == "COMPLETED") != (matched > 0):
+                self.blame("I4", said)
+            if state != "COMPLETED":
+                return
+        elif state == "FAILED":
             if status in OPEN or matched > 0:
                 self.blame("I4", said)
             elif row["proof"] not in ("REJECTED", "CLOSED_UNFILLED"):
@@ -185,9 +195,13 @@ class Check:
                 self.blame("I4", said)
         elif state == "COMPLETED":
             full = matched >= Decimal(truth["amount"])
+            if status in OPEN and self.intents(txn, "CANCELLING"):
+                self.blame("I4", said + "; it was to be rolled back")
             allowed = {"FILLED": full, "PARTIAL": status == "Canceled" and 0 < matched and not full, "LIVE": True}
             if not allowed.get(row["proof"], False):
                 self.blame("I4", said)
+        elif state == "ROLLED_BACK" and (row["proof"] != "CANCELLED" or status in OPEN or matched > 0):
+            self.blame("I4", said)
         if row["order_id"] != order or row["order_status"] != status:
             self.blame("I4", said)
         elif Decimal(row["filled"]) != matched or Decimal(row["fee"]) != fee:
@@ -200,6 +214,8 @@ class Check:
             self.blame("I4", f"transaction {txn}: {state} at the end, and the exchange has no order of it")
         elif state != "FAILED" or Decimal(row["filled"]) != ZERO:
             self.blame("I4", f"transaction {txn}: {state} {row['proof']} filled {row['filled']}, and there is no order")
+        elif row["proof"] == "OPERATOR" and self.run["profile"] == "null-client-ids" and row["sent_wall"] is not None:
+            self.undecidable.append(txn)  # another order looked like it
         elif row["proof"] not in ("NOT_SENT", "REJECTED", "ABSENT", "FENCED", "DENIED"):
             self.blame("I4", f"transaction {txn}: FAILED {row['proof']}, and the exchange never had an order of it")
         elif row["proof"] in ("NOT_SENT", "DENIED"):
@@ -234,6 +250,118 @@ class Check:
             real = known.get((fill["trade_id"], fill["order_id"]))
             if real is None or any(Decimal(real[name]) != Decimal(fill[name]) for name in ("amount", "price", "fee")):
                 self.blame("I7", f"journal fill {fill['trade_id']} of {fill['txn_id']}: the exchange has {real}")
+
+    def listed_fills(self):
+        """What the library listed as the executions of an order is what there was, each once."""
+        self.fills_compared = 0
+        for note in self.promises:
+            if note["t"] == "no_fills":
+                self.blame("I7", f"transaction {note['txn']}: its fills could not be listed: {note['error']}")
+            elif note["t"] == "fills":
+                self.fills_compared += 1
+                real = sorted((str(f["id"]), Decimal(f["amount"])) for f in self.truth.fills[note["order_id"]])
+                told = sorted((trade, Decimal(amount)) for trade, amount in note["fills"])
+                kept = sorted((f["trade_id"], Decimal(f["amount"])) for f in self.journal.fills if f["txn_id"] == note["txn"])
+                if not real == told == kept:
+                    self.blame(
+                        "I7", f"transaction {note['txn']}: the exchange has fills {real}, told {told}, journal {kept}"
+                    )
+
+    # -- I9: owners -----------------------------------------------------------------------------------------------
+
+    def find_lives(self):
+        """Owner -> (from, until), wall seconds: one owner is one life of the bot."""
+        dead = {kill["inc"]: kill["wall"] for kill in self.kills}
+        return {
+            note["owner"]: (note["wall"], dead.get(note["inc"], float("inf")))
+            for note in self.promises
+            if note["t"] == "owner"
+        }
+
+    def owners(self):
+        """Each version of a row was written in the life that owned it; owners change by a claim, with a new epoch."""
+        owned = sorted((begin, end, owner) for owner, (begin, end) in self.lives.items())
+        starts = [life[0] for life in owned]
+        self.claims = 0
+        for txn, entries in self.journal.history.items():
+            row, epoch, owner = self.journal.rows.get(txn), None, None
+            for entry in entries:
+                place = bisect.bisect(starts, entry["wall"] + CLOCKS) - 1
+                writer = owned[place][2] if place >= 0 else None
+                if writer is None or entry["wall"] > owned[place][1] + CLOCKS:
+                    self.blame("I9", f"transaction {txn}: version {entry['version']} was written when no bot lived")
+                claimed = entry["cause"].startswith("T27")
+                self.claims += claimed
+                if epoch is None:
+                    epoch, owner = 1, writer
+                elif claimed:
+                    epoch, owner = epoch + 1, writer
+                    if not entry["cause"].endswith(writer or "nobody"):
+                        self.blame("I9", f"transaction {txn}: {entry['cause']!r} was written by {writer}")
+                elif writer != owner and entry["state"] not in TERMINAL:
+                    # Only what is decided may be kept up to date by a later life without a claim.
+                    self.blame(
+                        "I9",
+                        f"transaction {txn}: version {entry['version']} ({entry['cause']}) was written by {writer}, and"
+                        f" its owner was {owner} with epoch {epoch}",
+                    )
+                elif writer != owner and entry["cause"].startswith("T"):
+                    self.blame("I9", f"transaction {txn}: decided ({entry['cause']}) by {writer}, owned by {owner}")
+                for name, real in (("owner", owner), ("epoch", epoch)):
+                    if name in entry and entry[name] != real and entry["state"] not in TERMINAL:
+                        self.blame("I9", f"transaction {txn}: version {entry['version']} says {name} {entry[name]}, not {real}")
+            if row is not None and epoch is not None and "epoch" in row and row["sent_wall"] is not None:
+                if (row["epoch"], row["owner"]) != (epoch, owner):
+                    self.blame(
+                        "I9",
+                        f"transaction {txn}: its row says owner {row['owner']} epoch {row['epoch']}; its log says owner"
+                        f" {owner} epoch {epoch}",
+                    )
+
+    # -- I10: how much was asked of the exchange ------------------------------------------------------------------
+
+    def budget(self):
+        """No storm of requests: what was throttled waits, and reads are bounded by the work and by the time."""
+        back_off = 1e9  # ns: what the campaign's throttle asks for
+        for client, requests in self.adds.items():
+            for before, after in itertools.pairwise(requests):
+                throttled = before["status"] == 429 or before["fault"] == "throttle"
+                if throttled and after["received_mono"] - before["received_mono"] < back_off:
+                    early = (after["received_mono"] - before["received_mono"]) / 1e9
+                    self.blame("I10", f"client order id {client}: throttled, and sent again after {early:.3f} s")
+        lived, begun = 0.0, [note["wall"] for note in self.promises if note["t"] == "start"]
+        last = max((note["wall"] for note in self.promises), default=0.0)
+        for begin, end in self.lives.values():
+            lived += min(end, last) - begin
+        orders = sum(map(len, self.adds.values()))
+        cancels = Counter(str(json.loads(r["body"])["order"]) for r in self.truth.requests if r["path"].startswith(CANCEL))
+        reads = [r for r in self.truth.requests if r["path"].partition("?")[0] not in (ADD, CANCEL)]
+        # The first page of each: how many follow depends on how much was traded.
+        firsts = ("/market/orders/list", "/market/trades/list?page=1&")
+        listings = sum(r["path"].startswith(firsts) for r in reads)
+        pages = sum(r["path"].startswith("/market/trades/list") for r in reads)
+        interval = self.run["listing_interval"]
+        # Two kinds of listings; a look that failed on a connection is made once more.
+        self.spent = {
+            "reads": (len(reads) - pages, 15 * (orders + sum(cancels.values())) + 12 * lived + 30 * len(begun)),
+            "listings": (listings, 4 * lived / interval + 10 * len(begun)),
+            "cancels": (sum(cancels.values()), 4 * sum(map(len, self.cancel_intents.values())) + lived / 3),
+        }
+        for what, (number, most) in self.spent.items():
+            if number > most:
+                self.blame("I10", f"{number} {what}, at most {most:.0f} are allowed for {orders} orders in {lived:.0f} s")
+
+    def obeyed_halts(self):
+        """While the file HALT was there, nothing was sent that it forbids; half a second for what was on its way."""
+        self.halted = 0.0
+        for mode, begin, ended in self.run["halts"]:
+            end = ended or float("inf")
+            self.halted += (end - begin) / 1e9
+            for requests in self.adds.values():
+                for request in requests:
+                    forbidden = mode == "HALTED" or '"type":"buy"' in request["body"].replace(" ", "")
+                    if forbidden and begin + 5e8 < request["received_mono"] < end:
+                        self.blame("HALT", f"request n={request['n']} was sent while trading was {mode}")
 
     # -- I3, I11: what the caller was told ------------------------------------------------------------------------
 
@@ -341,6 +469,8 @@ class Check:
         self.calm_count = len(asked)
         for txn, note in asked.items():
             answer = answers.get(txn)
+            if any(self.truth.last(order)["reason"] == "collar" for order in self.orders_of(txn)):
+                continue  # the price of our own resting orders was in its way, and the exchange closed it
             if answer is None or answer["value"] is not True:
                 told = None if answer is None else (answer["error"] or answer["value"], answer["verdict"], answer["reason"])
                 self.blame("LIVENESS", f"faults off: transaction {txn} ({note['kind']}): the caller was told {told}")
@@ -470,6 +600,10 @@ class Check:
         if unknown < need.get("unknown", 0):
             self.blame("HARNESS", f"{unknown} orders were unknown for a time, {need['unknown']} are required")
 
+        for label in need.get("labels", ()):
+            if not any(name.startswith(label) for name, number in self.run["deaths"].items() if number):
+                self.blame("HARNESS", f"no life died at {label}; it was passed {self.run['hits'].get(label, 0)} times")
+
     # -- the table ------------------------------------------------------------------------------------------------
 
     def table(self):
@@ -482,7 +616,9 @@ class Check:
         print("  faults on order requests: " + count(r["fault"] for rs in self.adds.values() for r in rs if r["fault"]))
         print("  journal: " + count(f"{row['kind']} {row['state']} {row['proof']}".strip() for row in self.journal.rows.values()))
         print(f"  unknown for a time: {unknown}; undecidable in this profile: {len(self.undecidable)}")
-        print(f"  faults off: {self.calm_count} fundable orders asked for")
+        print(f"  faults off: {self.calm_count} fundable orders asked for; fills of {self.fills_compared} orders compared")
+        print(f"  rows claimed by a later life: {self.claims}; seconds halted: {self.halted:.1f}")
+        print("  requests, and the most that is allowed: " + ", ".join(f"{w} {n} of {m:.0f}" for w, (n, m) in self.spent.items()))
         timed = self.decided["in time"] + self.decided["late"]
         share = f"{self.decided['in time'] / timed:.1%}" if timed else "none"
         print(
@@ -495,10 +631,38 @@ class Check:
         print(f"  in flight at {kills} kills (a kill may hit several):")
         for phase, number in self.phases.most_common():
             print(f"    {phase:<48}{number:>6}  {number / max(1, kills):>5.0%} {'#' * round(40 * number / max(1, kills))}")
+        if "deaths" in run:
+            self.label_table()
         if run["limits"]:
             print("  most requests in a window, and what is allowed:")
             for path, (most, allowed, seconds) in self.most.items():
                 print(f"    {path:<34}{most:>4} of {allowed} in {seconds} s")
+
+    def label_table(self):
+        classes = sorted({name.split()[1] for name in self.run["deaths"]})
+        print(f"    {'died at':<9}" + "".join(f"{name:>9}" for name in classes) + f"{'passed':>9}{'nested':>9}")
+        for label in self.run["require"]["labels"]:
+            died = "".join(f"{self.run['deaths'].get(f'{label} {name}', 0):>9}" for name in classes)
+            print(f"    {label:<9}{died}{self.run['hits'].get(label, 0):>9}{self.run['nested'].get(label, 0):>9}")
+
+    def report(self):
+        """The figures that can be added up over several runs."""
+        return {
+            "seed": self.run["seed"],
+            "profile": self.run["profile"],
+            "stage": self.run["stage"],
+            "kills": sum(kill["killed"] for kill in self.kills),
+            "accepted": sum(map(len, self.truth.by_client.values())),
+            "requests": len(self.truth.requests),
+            "undecidable": len(self.undecidable),
+            "claims": self.claims,
+            "phases": self.phases,
+            "told": self.told,
+            "deaths": self.run.get("deaths", {}),
+            "hits": self.run.get("hits", {}),
+            "nested": self.run.get("nested", {}),
+            "violations": Counter(kind for kind, _ in self.problems),
+        }
 
     @staticmethod
     def end_of(order):
@@ -522,6 +686,7 @@ def main(folder):
     check = Check(Path(folder))
     check.all()
     check.table()
+    (Path(folder) / "report.json").write_text(json.dumps(check.report()))
     kinds = Counter(kind for kind, _ in check.problems)
     shown = Counter()
     for kind, text in check.problems:

@@ -8,27 +8,78 @@ import dataclasses
 import random
 import time
 
-# name -> kind of violation that must be among the checker's
-EXPECTED = {
-    "no_barrier": "I1",
-    "resend_on_timeout": "I2",
-    "not_found_is_absent": "I3",
-    "never_sends": "LIVENESS",
-    "always_unknown": "LIVENESS",
-    "network_error_is_absent": "I3",
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """
+    What a mutant, or the unbroken library beside it, is exposed to.
+
+    Attributes:
+        kind: Of violation that must be among the checker's; "" for the unbroken library, which must pass.
+        weather: Of campaign.faults; None for the storm's own.
+        mode: How every life ends; None for any.
+        lives: Seconds of a life, from and to.
+        pipeline: Settings of the pipeline that differ.
+        twins: Whether every order is asked for twice, under keys of their own.
+        halted: Whether every life is halted half-way.
+    """
+
+    kind: str
+    weather: str | None = None
+    mode: str | None = None
+    lives: tuple[float, float] = (0.3, 1.2)
+    profile: str = "default"
+    pipeline: dict = dataclasses.field(default_factory=dict)
+    twins: bool = False
+    halted: bool = False
+
+
+_BLIND = {"weather": "blind", "mode": "random", "lives": (1.8, 2.6)}  # a false proof of absence takes its time, too
+# Requests arrive up to 1.2 s late here, so the fence must be further away than elsewhere.
+_LATE = {"weather": "late", "mode": "random", "lives": (1.8, 2.6), "pipeline": {"late_arrival_bound": 2.2}}
+_TWINS = {
+    "weather": "half lost",
+    "mode": "random",
+    "lives": (1.8, 2.6),
+    "profile": "null-client-ids",
+    "pipeline": {"duplicate_guard": False},
+    "twins": True,
 }
+
+MUTANTS = {
+    "no_barrier": Setting("I1", mode="received"),
+    "cancel_not_journaled": Setting("I1", weather="calm", mode="random"),
+    "resend_on_timeout": Setting("I2", weather="lost"),
+    "recovery_resends": Setting("I2", weather="calm", mode="received"),
+    "not_found_is_absent": Setting("I3", weather="lost"),
+    "network_error_is_absent": Setting("I3", **_BLIND),
+    "rejected_on_any_error": Setting("I3", weather="lost"),
+    "fence_ignored": Setting("I3", **_LATE),
+    "ack_trusted": Setting("I4", weather="wrong"),
+    "likeness_binds": Setting("I3", **_TWINS),
+    "no_claim": Setting("I9", mode="received"),
+    "throttled_comes_again": Setting("I10", weather="throttled"),
+    "halt_ignored": Setting("HALT", weather="calm", mode="random", lives=(1.8, 2.2), halted=True),
+    "never_sends": Setting("LIVENESS"),
+    "always_unknown": Setting("LIVENESS"),
+}
+# The unbroken library where the broken ones fail.
+CONTROLS = {
+    "none_blind": Setting("", **_BLIND),
+    "none_lost": Setting("", weather="lost"),
+    "none_late": Setting("", **_LATE),
+    "none_wrong": Setting("", weather="wrong"),
+    "none_twins": Setting("", **_TWINS),
+    "none_throttled": Setting("", weather="throttled"),
+    "none_halted": Setting("", weather="calm", mode="random", lives=(1.8, 2.2), halted=True),
+}
+SETTINGS = {**MUTANTS, **CONTROLS}
 
 
 def apply(name):
     """Break the library in this process."""
-    globals()["_" + name]()
-
-
-def _none_lost():
-    """The unbroken library: it must pass where the mutants fail."""
-
-
-_none_blind = _none_lost
+    if name not in CONTROLS:
+        globals()["_" + name]()
 
 
 def slow_disk(most):
@@ -139,3 +190,143 @@ def _network_error_is_absent():
         return FillListing(fills=(), since=since, started=started) if isinstance(read, Unavailable) else read
 
     Adapter._find, Adapter.list_orders_since, Adapter.list_fills_since = no_order, no_orders, no_fills
+
+
+def _cancel_not_journaled():
+    """A cancel is sent without a word in the journal before it."""
+    from hireliab.exchange.sqlite_journal import SQLiteJournal
+    from hireliab.exchange.transaction import State
+
+    write = SQLiteJournal.write
+
+    def forgetful(self, record, *, cause, barrier):
+        if record.state is not State.CANCELLING:
+            write(self, record, cause=cause, barrier=barrier)
+
+    SQLiteJournal.write = forgetful
+
+
+def _recovery_resends():
+    """A start sends again what it finds as being sent."""
+    from hireliab.exchange import transaction_verification as pipeline
+    from hireliab.exchange.transaction import State
+
+    recover = pipeline.recover
+
+    def eager(*, records, resolver, **rest):
+        for record in records:
+            if record.state is State.SUBMITTING and record.kind == "ORDER":
+                try:
+                    resolver._adapter.prepare(record.order).submit(lambda: None)
+                except Exception as error:
+                    print(f"recovery_resends: {error!r}")
+        return recover(records=records, resolver=resolver, **rest)
+
+    pipeline.recover = eager
+
+
+def _rejected_on_any_error():
+    """Whatever goes wrong with a send is read as the exchange's no."""
+    from hireliab.errors import OrderRejectedError, OutcomeUnknownError
+    from hireliab.exchange._nobitex_prepared import NobitexPreparedOrder
+
+    submit = NobitexPreparedOrder.submit
+
+    def sure(self, before_send):
+        try:
+            return submit(self, before_send)
+        except OutcomeUnknownError as error:
+            raise OrderRejectedError(str(error)) from error
+
+    NobitexPreparedOrder.submit = sure
+
+
+def _fence_ignored():
+    """Absence is proven although a request may still be on its way."""
+    from hireliab.exchange import evidence
+
+    make = evidence.AbsenceProof.__init__
+
+    def at_once(self, *, fence, window):
+        make(self, fence=float("-inf"), window=window)
+
+    evidence.AbsenceProof.__init__ = at_once
+
+
+def _ack_trusted():
+    """The id in an answer is taken for ours, whatever else the answer and later reads say."""
+    from hireliab.exchange import _nobitex_prepared as prepared
+    from hireliab.exchange import evidence
+
+    prepared.check_echo = lambda order, state: None
+    submit = prepared.NobitexPreparedOrder.submit
+
+    def trusting(self, before_send):
+        return dataclasses.replace(submit(self, before_send), client_order_id=None)
+
+    prepared.NobitexPreparedOrder.submit = trusting
+    evidence.has_fields_of = lambda wanted, order: True
+    evidence.is_newer = lambda order_id, than: True
+    evidence.is_anothers = lambda record, order: False
+    evidence.speaks_of = lambda record, order: order.order_id == record.order_id
+
+
+def _likeness_binds():
+    """An order that looks like ours is taken for ours."""
+    from hireliab.exchange import _resolver, evidence
+
+    search = evidence.search
+
+    def hopeful(record, orders, fills, *, is_bound):
+        finding = search(record, orders, fills, is_bound=is_bound)
+        if finding.candidates and not finding.ours:
+            mine = dataclasses.replace(finding.candidates[0], client_order_id=record.order.client_order_id)
+            return evidence.Finding((mine,), (), ())
+        return finding
+
+    _resolver.evidence.search = hopeful
+
+
+def _no_claim():
+    """A start goes on with the rows of a dead process without taking them over."""
+    from hireliab.exchange import _recovery
+
+    _recovery._claimed = lambda record, owner, clock: record
+
+    class Silent:
+        """The journal, without the claims' write."""
+
+        def __init__(self, journal):
+            self._journal = journal
+
+        def __getattr__(self, name):
+            return getattr(self._journal, name)
+
+        def write_many(self, records, *, barrier):
+            pass
+
+    recover = _recovery.recover
+    from hireliab.exchange import transaction_verification as pipeline
+
+    def careless(*, ledger, **rest):
+        journal, ledger.journal = ledger.journal, Silent(ledger.journal)
+        try:
+            return recover(ledger=ledger, **rest)
+        finally:
+            ledger.journal = journal
+
+    pipeline.recover = careless
+
+
+def _throttled_comes_again():
+    """Who is told to come again later comes again at once."""
+    from hireliab.exchange._runner import Runner
+
+    Runner._sleep = lambda self, seconds: True
+
+
+def _halt_ignored():
+    """The file HALT is not looked at."""
+    from hireliab.exchange._pretrade import PreTrade
+
+    PreTrade.check_halt = lambda self, order: None

@@ -108,7 +108,8 @@ FORGERIES = {
     "a sum of fills that is wrong": (f"UPDATE txn SET filled = '0.5' WHERE txn_id = {PICK}", "I7"),
     "a fee that is wrong": (f"UPDATE txn SET fee = '0.5' WHERE txn_id = {PICK}", "I7"),
     "a fill that never was": (
-        f"INSERT INTO fill SELECT '1', txn_id, order_id, symbol, side, '1', '1', '0', 0 FROM txn WHERE txn_id = {PICK}",
+        "INSERT INTO fill (trade_id, txn_id, order_id, symbol, side, amount, price, fee, time)"
+        f" SELECT '1', txn_id, order_id, symbol, side, '1', '1', '0', 0 FROM txn WHERE txn_id = {PICK}",
         "I7",
     ),
     "a promise that is contradicted": (f"UPDATE txn SET state = 'FAILED' WHERE txn_id = {PICK}", "I11"),

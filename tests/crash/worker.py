@@ -20,10 +20,15 @@ import sys
 import threading
 import time
 import traceback
+from decimal import Decimal
 from pathlib import Path
 
 import mutants
 import workload
+from books import Truth
+
+from hireliab.core import _kill_points
+from hireliab.core import _sqlite as sqlite_file
 
 THREADS = 8
 
@@ -98,7 +103,11 @@ class Bot:
             mutants.slow_disk(self.plan["disk_delay"])
         if self.plan.get("break"):
             mutants.apply(self.plan["break"])
+        if self.plan.get("checkpoint_bytes"):
+            sqlite_file.CHECKPOINT_BYTES = self.plan["checkpoint_bytes"]
+        _kill_points.arm(self.plan.get("kill_at"))
         self.build()
+        self.note("owner", owner=self.pipeline._owner)
         self.mark_gate()
         report = self.pipeline.start()
         self.note("ready", found=report.found, undecided=list(report.undecided), gated=list(report.gated))
@@ -112,10 +121,12 @@ class Bot:
 
     def fresh(self):
         """New order numbers; now and then one twice, so that two threads ask for the same key at once."""
-        last = self.plan.get("last")
+        last, only = self.plan.get("last"), self.plan.get("only")
         for i in itertools.count(self.plan["next"]):
             if last is not None and i > last:
                 return
+            if only and workload.order(self.plan["seed"], i)["kind"] not in only:
+                continue
             yield i
             if self.rng.random() < 0.05:
                 yield i
@@ -146,7 +157,7 @@ class Bot:
         from hireliab.errors import HireliabError
 
         kinds = workload.FUNDABLE if stage == "calm" else tuple(self.plan.get("kinds") or workload.KINDS)
-        wanted = workload.order(self.plan["seed"], i, kinds=kinds)
+        wanted = workload.order(self.plan["seed"], i - i % 2 if self.plan.get("twins") else i, kinds=kinds)
         key = f"{self.plan['seed']}-{i}"
         for attempt in range(3):
             try:
@@ -195,12 +206,50 @@ class Bot:
         self.note("settled", unresolved=[t.id for t in self.pipeline.unresolved()])
         self.run(range(plan["next"], plan["next"] + plan["calm"]), stage="calm")
         self.settle(plan["settle"])
+        self.decide()
         time.sleep(2 * plan["pipeline"]["watch_interval"] + 1.0)  # fills of resting orders are read back
+        self.list_fills()
         unresolved = [t.id for t in self.pipeline.unresolved()]
         self.pipeline.stop()
         self.adapter.stop()
         self.pool.stop()
         self.note("final", unresolved=unresolved)
+
+    def decide(self):
+        """The operator asks the exchange's own books about what only a person can decide, and gives a word on it."""
+        truth = Truth(self.folder / "truth.jsonl", 0)
+        for transaction in self.pipeline.unresolved():
+            record = transaction.record
+            if not record.needs_human or record.kind != "ORDER":
+                continue
+            orders = truth.by_client.get(record.order.client_order_id)
+            order = truth.last(orders[0]) if orders else None
+            if order is None or order["status"] == "Rejected":
+                word = "failed"
+            else:
+                word = "completed" if Decimal(order["matched"]) > 0 else "cancelled"
+            result = self.pipeline.resolve(
+                transaction.id,
+                word,
+                evidence=f"the exchange's books say {order and order['status']}",
+                who="the campaign",
+                order_id=str(order["id"]) if word == "completed" else None,
+            )
+            self.note("resolved", txn=transaction.id, word=word, verdict=result.verdict.value)
+
+    def list_fills(self):
+        """Ask for the executions of some decided orders, so that the journal holds them."""
+        from hireliab.errors import HireliabError
+
+        filled = [t for t in self.pipeline.transactions(limit=400) if t.record.kind == "ORDER" and t.record.filled > 0]
+        for transaction in self.rng.sample(filled, min(12, len(filled))):
+            try:
+                fills = self.pipeline.fills(transaction.id)
+            except HireliabError as error:
+                self.note("no_fills", txn=transaction.id, error=repr(error))
+                continue
+            told = [[fill.trade_id, str(fill.amount)] for fill in fills]
+            self.note("fills", txn=transaction.id, order_id=transaction.record.order_id, fills=told)
 
     def settle(self, seconds):
         """Wait until nothing is undecided but what the library says that only a person can decide."""

@@ -23,8 +23,8 @@ UNPAYABLE = {"BTC": Decimal(10**7), "ETH": Decimal(10**8), "USDT": Decimal(10**1
 BALANCES = {"rls": "1" + "0" * 19, "usdt": "1" + "0" * 10, "btc": "1000000", "eth": "10000000", "doge": "1" + "0" * 10}
 
 KINDS = {
-    "market": 44,
-    "resting": 20,
+    "market": 40,
+    "resting": 18,
     "crossing": 8,
     "crossing_filled": 5,
     "stop_limit": 7,
@@ -32,8 +32,11 @@ KINDS = {
     "partial": 4,
     "partial_accepted": 3,
     "unpayable": 3,
+    "give_up": 8,  # rests, and is rolled back when its short time is over
+    "give_up_filled": 3,  # the same rule, but it crosses the book
+    "give_up_partial": 3,  # the same, and more than the book holds: a part of it is filled
 }
-FUNDABLE = ("market", "resting", "crossing", "crossing_filled", "stop_limit", "stop_market")
+FUNDABLE = ("market", "resting", "crossing", "crossing_filled", "stop_limit", "stop_market", "give_up_filled")
 
 
 def _round(price, step):
@@ -50,10 +53,10 @@ def order(seed, i, *, kinds=tuple(KINDS)):
     up = 1 if side == "buy" else -1
     amount = least + (i % 100_000) * tick
     given = {"symbol": symbol, "type": f"market_{side}"}
-    if kind == "resting":
+    if kind in ("resting", "give_up"):
         away = Decimal(rng.randint(300, 1500)) / 100_000
         given.update(type=f"limit_{side}", price=str(_round(middle * (1 - up * away), step)))
-    elif kind.startswith("crossing"):
+    elif kind.startswith(("crossing", "give_up")):
         away = Decimal(rng.randint(1500, 2500)) / 100_000
         given.update(type=f"limit_{side}", price=str(_round(middle * (1 + up * away), step)))
         if kind == "crossing_filled":
@@ -69,5 +72,9 @@ def order(seed, i, *, kinds=tuple(KINDS)):
             given["on_partial"] = "accept"
     elif kind == "unpayable":
         amount += UNPAYABLE[base]
+    if kind.startswith("give_up"):
+        given.update(commit="filled_or_cancel", timeout=2.0 if kind == "give_up_filled" else rng.uniform(0.05, 0.4))
+    if kind == "give_up_partial":
+        amount += TOO_MUCH[base]
     given["amount"] = str(amount)
     return {"kind": kind, "cancel": kind in ("resting", "stop_limit", "stop_market") and rng.random() < 0.6, "args": given}
