@@ -6,13 +6,16 @@ The exchange is the simulator behind real sockets; its truth file says what it r
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,7 @@ from hireliab.errors import JournalLockedError, MalformedResponseError
 from hireliab.exchange.connection_pool import ConnectionPool
 from hireliab.exchange.enhanced_nobitex_adapter import EnhancedNobitexAdapter
 from hireliab.exchange.nobitex_client import NobitexClient
+from hireliab.exchange.sqlite_journal import SQLiteJournal
 from hireliab.exchange.transaction import Proof, State, Verdict
 from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
 from hireliab.simulator.server import Simulator
@@ -320,3 +324,86 @@ def test_a_forked_child_that_outlives_its_parent_does_not_keep_the_journal(simul
         parent.stdout.close()
         parent.wait(10)
     assert (sends(tmp_path), set(orders(tmp_path))) == (1, {again.client_order_id})
+
+
+HOLDING = """
+import os, sys
+from hireliab.exchange.sqlite_journal import SQLiteJournal
+journal = SQLiteJournal(sys.argv[1])
+journal.open()
+child = os.fork()
+if child == 0:
+    sys.stdin.readline()
+    sys.exit(0)  # with all finalisers
+print("forked", flush=True)
+os.waitpid(child, 0)
+print("the child has ended", flush=True)
+sys.stdin.readline()
+"""
+
+
+@needs_fork
+def test_a_forked_child_that_ends_first_does_not_give_the_journal_away(tmp_path):
+    """The lock belongs to the open file, which the two share: whoever unlocks it unlocks it for both."""
+    arguments = [sys.executable, "-W", "ignore", "-c", HOLDING, str(tmp_path / "journal")]
+    owner = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        for line in ("forked\n", "the child has ended\n"):
+            assert owner.stdout.readline() == line
+            with pytest.raises(JournalLockedError):
+                SQLiteJournal(tmp_path / "journal").open()
+            if line == "forked\n":
+                owner.stdin.write("end\n")
+                owner.stdin.flush()
+    finally:
+        owner.kill()
+        owner.communicate()
+    journal = SQLiteJournal(tmp_path / "journal")
+    journal.open()
+    journal.close()
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+LOCKED_OUT = """
+import os, sys, tempfile
+from hireliab.exchange.sqlite_journal import SQLiteJournal
+from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
+from hireliab.testing import FakeClock, ScriptedExchange
+clock = FakeClock()
+exchange = ScriptedExchange(clock=clock)
+pipeline = TransactionVerificationPipeline(exchange_adapter=exchange, clock=clock, journal=sys.argv[1])
+if os.geteuid() == 0:
+    with tempfile.TemporaryDirectory() as folder:  # imports everything while that may be read
+        journal = SQLiteJournal(folder)
+        journal.open()
+        journal.close()
+    os.seteuid(65534)  # permissions mean nothing to root
+for _ in range(2):
+    try:
+        pipeline.create_transaction(type="market_buy", symbol="BTC/USDT", amount=1)
+    except Exception as error:
+        print(type(error).__name__, error)
+print(exchange.calls)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions of POSIX")
+@pytest.mark.parametrize("what", ["folder", "journal.lock", "owner.pid", "journal.db"])
+def test_a_journal_that_cannot_be_written_is_a_journal_error_and_nothing_is_sent(what):
+    with tempfile.TemporaryDirectory() as parent:  # outside of tmp_path, which nobody else may enter
+        os.chmod(parent, 0o755)
+        folder = Path(parent, "journal")
+        folder.mkdir(mode=0o755)
+        if what == "folder":
+            folder.chmod(0o555)
+        else:
+            (folder / what).touch(mode=0o400)
+            folder.chmod(0o777)
+        arguments = [sys.executable, "-c", LOCKED_OUT, str(folder)]
+        bot = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+        first, second, calls = bot.stdout.splitlines()
+        assert first == second, "and it may be tried again"
+        assert re.match(r"JournalError .*(Permission denied|readonly|unable to open)", first)
+        assert str(folder) in first
+        assert calls == "[]"
