@@ -15,6 +15,12 @@ INTERVAL = 3600.0
 _TERMINAL = "('COMPLETED', 'FAILED', 'ROLLED_BACK')"
 # The ids are in order of time, so that the newest need no look; `updated` decides.
 _CANDIDATES = "SELECT txn_id FROM txn WHERE txn_id > ? AND txn_id < ? ORDER BY txn_id LIMIT ?"
+# A wall clock that jumped ahead must delete nothing: a key that was forgotten could be sent again. The newest order
+# knows the venue's time; without one, its own.
+_NEWEST = (
+    "SELECT CASE WHEN baseline_time > 0 THEN baseline_time ELSE created END FROM txn WHERE kind <> 'CANCEL'"
+    " ORDER BY txn_id DESC LIMIT 1"
+)
 _FINISHED = (
     f"SELECT txn_id FROM txn WHERE txn_id > ? AND txn_id <= ? AND updated < ? AND state IN {_TERMINAL}"  # noqa: S608
     " AND watch_until IS NULL"
@@ -26,7 +32,8 @@ _FINISHED = (
 class Retention:
     """
     Args:
-        seconds: How long a finished transaction is kept after its last change.
+        seconds: How long a finished transaction is kept after its last change, up to now or to the newest transaction,
+            whichever is earlier.
         clock: Unix seconds, as the records have them.
     """
 
@@ -38,7 +45,8 @@ class Retention:
 
     def sweep(self, db: sqlite3.Connection) -> float:
         """Delete what is due among the next few rows; returns the seconds until it is to be called again."""
-        before = self._clock.time() - self._seconds
+        newest = db.execute(_NEWEST).fetchone()
+        before = min(self._clock.time(), newest[0] if newest else 0.0) - self._seconds
         candidates = db.execute(_CANDIDATES, (self._after, new_id(max(0.0, before))[:10], ROWS)).fetchall()
         if not candidates:
             self._after = ""

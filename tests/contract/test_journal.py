@@ -5,10 +5,19 @@ from decimal import Decimal
 
 import pytest
 
-from hireliab.errors import IdempotencyConflictError, JournalCorruptError, JournalError, JournalLockedError
+from hireliab.errors import (
+    ClosedError,
+    ConfigError,
+    IdempotencyConflictError,
+    JournalCorruptError,
+    JournalError,
+    JournalLockedError,
+)
+from hireliab.exchange import _journal_retention
 from hireliab.exchange.adapter import Account, Fill, Order
-from hireliab.exchange.sqlite_journal import SQLiteJournal
-from hireliab.exchange.transaction import Proof, Record, State
+from hireliab.exchange.sqlite_journal import SQLiteJournal, open_reader
+from hireliab.exchange.transaction import Proof, Record, State, new_id
+from hireliab.testing import FakeClock
 
 ACCOUNT = Account(venue="nobitex", host="example.test", identity="abc")
 
@@ -17,8 +26,8 @@ ACCOUNT = Account(venue="nobitex", host="example.test", identity="abc")
 def open_journal(request, tmp_path):
     made = []
 
-    def open_journal():
-        journal = request.param(tmp_path / "j")
+    def open_journal(**settings):
+        journal = request.param(tmp_path / "j", **settings)
         journal.open()
         made.append(journal)
         return journal
@@ -206,3 +215,333 @@ def test_a_stale_epoch_is_refused(open_journal):
         journal.write(record(version=9, epoch=1, owner="old"), cause="late", barrier=True)
     assert journal.get("T1").owner == "new"
     assert len(journal.log("T1")) == 1
+
+
+def test_the_log_holds_every_version_in_order(open_journal):
+    journal = open_journal()
+    journal.write(record(attempt=1), cause="T3 attempt 1", barrier=True)
+    journal.write(record(version=2, state=State.ACKED, attempt=1, updated=3.5), cause="T8 acknowledged", barrier=False)
+    journal.write(record("T2"), cause="another", barrier=False)
+    assert journal.log("T1") == [(2.5, 1, "SUBMITTING", 1, "T3 attempt 1"), (3.5, 2, "ACKED", 1, "T8 acknowledged")]
+    assert journal.log("none") == []
+
+
+def test_what_is_no_barrier_is_read_all_the_same(open_journal):
+    journal = open_journal()
+    journal.write(record(idempotency_key="k", order_id="9"), cause="test", barrier=False)
+    assert journal.get("T1") is not None
+    journal.write(record(version=2, state=State.ACKED), cause="test", barrier=False)
+    assert [r.version for r in journal.select()] == [2]
+    journal.write(record(version=3, state=State.WORKING), cause="test", barrier=False)
+    assert [r.version for r in journal.unfinished()] == [3]
+
+
+def test_an_order_of_three_records_is_two_commits(open_journal):
+    journal = open_journal(clock=FakeClock())
+    journal.write(record(), cause="intent", barrier=True)
+    journal.write(record(version=2, state=State.ACKED, order_id="9"), cause="answer", barrier=False)
+    journal.note_watermark("9")
+    journal.write(record(version=3, state=State.COMPLETED, order_status="Done"), cause="verdict", barrier=True)
+    stats = journal.stats()
+    assert (stats.commits, stats.operations, stats.barriers) == (2, 4, 2)
+    assert (stats.batch_sizes.count, stats.batch_sizes.total, stats.commit_seconds.count) == (2, 4.0, 2)
+    assert stats.file_bytes > 0
+    assert stats.wal_bytes > 0
+    assert not stats.poisoned
+    assert not stats.full
+
+
+def test_select_takes_states_a_time_and_a_limit(open_journal):
+    journal = open_journal()
+    for n in range(5):
+        journal.write(record(f"T{n}", updated=float(n), state=State.UNKNOWN), cause="test", barrier=False)
+    assert [r.txn_id for r in journal.select(since=2.0)] == ["T4", "T3", "T2"]
+    assert [r.txn_id for r in journal.select(since=2.0, states=["UNKNOWN"], limit=2)] == ["T4", "T3"]
+    assert journal.select(since=2.0, states=["FAILED"]) == []
+
+
+def test_many_records_are_one_commit_and_all_or_none(open_journal):
+    journal = open_journal(clock=FakeClock())
+    claims = [(record(f"T{n:03}", epoch=2, state=State.RESOLVING), "T27 claimed") for n in range(300)]
+    journal.write_many(claims, barrier=True)
+    assert journal.stats().commits == 1
+    assert len(journal.unfinished()) == 300
+    journal.write_many([], barrier=True)
+    again = [(dataclasses.replace(r, version=2), cause) for r, cause in claims[:2]]
+    again.append((dataclasses.replace(claims[2][0], version=2, epoch=1), "late"))
+    with pytest.raises(JournalError, match="T002: epoch 1 is stale"):
+        journal.write_many(again, barrier=True)
+    assert {r.version for r in journal.unfinished()} == {1}
+    assert len(journal.log("T000")) == 1
+
+
+def test_facts_are_found_by_the_beginning_of_their_name_and_forgotten(open_journal):
+    journal = open_journal()
+    for name, value in (("orphan 1", "a"), ("orphan 2", "b"), ("orphan_3", "c"), ("ORPHAN 4", "d"), ("100% sure", "e")):
+        journal.note_fact(name, value)
+    assert journal.facts("orphan ") == {"orphan 1": "a", "orphan 2": "b"}
+    assert journal.facts("100% ") == {"100% sure": "e"}
+    assert journal.facts("%") == {}
+    journal.note_fact("orphan 1", None)
+    journal.note_fact("orphan 2", "z")
+    assert journal.facts("orphan ") == {"orphan 2": "z"}
+    assert journal.fact("orphan 1") is None
+
+
+def test_equal_trade_ids_of_two_symbols_are_two_fills(open_journal):
+    journal = open_journal()
+    fill = Fill(
+        trade_id="7", order_id="9", symbol="BTC/IRT", side="buy", amount=Decimal("0.1"), price=Decimal(5),
+        fee=Decimal("0.001"), time=4.5,
+    )  # fmt: skip
+    other = dataclasses.replace(fill, symbol="ETH/IRT", time=5.5)
+    journal.write_fills("T1", [fill, other])
+    assert journal.fills("T1") == [fill, other]
+
+
+def test_the_folder_is_named(open_journal, tmp_path):
+    assert open_journal().folder == tmp_path / "j"
+
+
+@pytest.mark.parametrize("settings", [{"durability": "lax"}, {"retention_days": -1}, {"retention_days": float("nan")}])
+def test_settings_that_make_no_sense_are_refused(settings, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        SQLiteJournal(tmp_path / "j", **settings)
+    assert caught.value.setting == next(iter(settings))
+
+
+# -- durability -------------------------------------------------------------------------------------------------
+
+
+def test_relaxed_verdicts_do_not_wait_for_the_disk_but_intents_do(open_journal):
+    journal = open_journal(durability="relaxed", clock=FakeClock())
+    journal.write(record(), cause="intent", barrier=True)
+    assert journal.stats().commits == 1
+    done = record(version=2, state=State.COMPLETED, order_status="Done")
+    journal.write(done, cause="verdict", barrier=True)
+    assert journal.stats().commits == 1
+    journal.write(record("T2", state=State.UNKNOWN), cause="unknown", barrier=True)
+    assert journal.stats().commits == 2
+    assert journal.get("T1") == done
+
+
+def test_a_relaxed_failure_that_frees_a_key_waits_so_that_the_key_is_free(open_journal):
+    journal = open_journal(durability="relaxed", clock=FakeClock())
+    journal.write(record(idempotency_key="k"), cause="intent", barrier=True)
+    journal.write(record(version=2, state=State.FAILED, proof=Proof.NOT_SENT), cause="not sent", barrier=True)
+    assert journal.find_key("k") is None
+
+
+# -- retention --------------------------------------------------------------------------------------------------
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def old(open_journal):
+    """A journal of long ago, and a way to make its writer clean up."""
+    clock = FakeClock()
+    journal = open_journal(clock=clock, retention_days=30.0)
+
+    class Old:
+        def add(self, *, age=31.0, **changes):
+            wall = clock.time() - age * DAY
+            txn_id = new_id(wall)
+            journal.write(record(txn_id, created=wall, updated=wall, **changes), cause="test", barrier=True)
+            return txn_id
+
+        def clean(self):
+            sweeps = journal.stats().operations
+            clock.advance_until(
+                lambda: journal.stats().operations > sweeps and journal._file._idle_due > clock.monotonic(),
+                limit=2 * _journal_retention.INTERVAL,
+                threads=("hireliab.sqlite.",),
+            )
+            return {r.txn_id for r in journal.select()} - {old.fresh}
+
+    old = Old()
+    old.journal, old.clock = journal, clock
+    old.fresh = old.add(age=0.0, state=State.UNKNOWN)
+    return old
+
+
+DONE = {"state": State.COMPLETED, "order_status": "Done"}
+
+
+def test_finished_transactions_are_deleted_after_a_month_with_their_log_and_fills(old):
+    gone = old.add(idempotency_key="k", **DONE)
+    fill = Fill(
+        trade_id="7", order_id="9", symbol="BTC/IRT", side="buy", amount=Decimal("0.1"), price=Decimal(5),
+        fee=Decimal(0), time=4.5,
+    )  # fmt: skip
+    old.journal.write_fills(gone, [fill])
+    young = old.add(age=29.0, **DONE)
+    assert old.clean() == {young}
+    assert old.journal.log(gone) == old.journal.fills(gone) == []
+    assert old.journal.find_key("k") is None
+    assert len(old.journal.log(young)) == 1
+
+
+def test_what_is_not_finished_is_kept(old):
+    kept = {
+        old.add(state=State.UNKNOWN),
+        old.add(state=State.FAILED, proof=Proof.ABSENT, watch_until=1.0),
+        old.add(state=State.COMPLETED, order_status="Active"),
+        old.add(state=State.COMPLETED, order_status="Inactive"),
+    }
+    parent = old.add(**DONE)
+    child = old.add(kind="CANCEL", parent_id=parent, state=State.CANCELLING)
+    finished_parent = old.add(**DONE)
+    old.add(kind="CANCEL", parent_id=finished_parent, state=State.ROLLED_BACK)
+    old.add(kind="CANCEL", state=State.COMPLETED, order_status="Active")
+    assert old.clean() == kept | {parent, child}
+
+
+def test_what_changed_lately_is_kept_however_old_it_is(old):
+    txn_id = old.add(state=State.UNKNOWN)
+    changed = dataclasses.replace(old.journal.get(txn_id), version=2, updated=old.clock.time(), **DONE)
+    old.journal.write(changed, cause="resolved", barrier=True)
+    assert old.clean() == {txn_id}
+
+
+def test_more_than_one_batch_is_deleted(old, monkeypatch):
+    monkeypatch.setattr(_journal_retention, "ROWS", 3)
+    kept = old.add(state=State.UNKNOWN)
+    for _ in range(10):
+        old.add(**DONE)
+    young = old.add(age=1.0, **DONE)
+    assert old.clean() == {kept, young}
+    again = old.add(**DONE)
+    assert again not in old.clean()
+
+
+def test_with_an_outbox_transactions_are_kept_until_their_events_are_published(old):
+    published = set()
+    old.journal.attach_outbox(published.__contains__)
+    first, second = old.add(**DONE), old.add(**DONE)
+    published.add(first)
+    assert old.clean() == {second}
+    published.add(second)
+    assert old.clean() == set()
+
+
+def test_a_clock_that_jumped_ahead_deletes_nothing(old):
+    kept = old.add(age=1.0, **DONE)
+    old.clock.step_wall(1000 * DAY)
+    assert old.clean() == {kept}
+    # An order that is sent meanwhile knows the venue's time.
+    old.add(age=0.0, baseline_time=old.clock.time() - 1000 * DAY, state=State.UNKNOWN)
+    assert kept in old.clean()
+    old.add(age=0.0, baseline_time=old.clock.time(), state=State.UNKNOWN)
+    assert kept not in old.clean()
+
+
+def test_without_retention_everything_is_kept(open_journal):
+    clock = FakeClock()
+    journal = open_journal(clock=clock, retention_days=None)
+    wall = clock.time() - 1000 * DAY
+    journal.write(record(new_id(wall), created=wall, updated=wall, **DONE), cause="test", barrier=True)
+    for _ in range(60):
+        clock.wait_parked()
+        clock.advance(1.0)
+    assert len(journal.select()) == 1
+
+
+# -- versions of the schema, and other readers --------------------------------------------------------------------
+
+
+def make_version_1(folder):
+    from hireliab.core._sqlite import SQLiteFile
+    from hireliab.exchange import sqlite_journal
+
+    folder.mkdir()
+    file = SQLiteFile(
+        folder / "journal.db", what="old", application_id=sqlite_journal.APPLICATION_ID,
+        schema=sqlite_journal._SCHEMA[:1],
+    )  # fmt: skip
+    file.open()
+    row = (
+        "'T1','ORDER',NULL,'BTC/IRT','buy','limit','0.001','5',NULL,'abcde-T1','h','k','accepted','raise','COMPLETED',"
+        "'FILLED','why',4,1,3.5,'10',1.25,'11','Done','0.001','5','0.0001','[\"12\"]',0,NULL,1.5,2.5"
+    )
+    for sql in (
+        f"INSERT INTO txn VALUES ({row})",
+        "INSERT INTO txn_log VALUES (7, 'T1', 4, 2.5, 'COMPLETED', 1, 'T11')",
+        "INSERT INTO fill VALUES ('99', 'T1', '11', 'BTC/IRT', 'buy', '0.001', '5', '0.0001', 2.25)",
+        "INSERT INTO meta VALUES ('watermark', '11')",
+    ):
+        file.write(lambda db, sql=sql: db.execute(sql) and None)
+    file.close()
+
+
+def test_a_journal_of_version_1_is_brought_up_to_date_with_everything_in_it(open_journal, tmp_path):
+    make_version_1(tmp_path / "j")
+    with pytest.raises(JournalError, match="version 1 is old"), open_reader(tmp_path / "j"):
+        pass
+    journal = open_journal()
+    found = journal.get("T1")
+    assert (found.state, found.filled, found.idempotency_key) == (State.COMPLETED, Decimal("0.001"), "k")
+    assert (found.goal, found.timeout, found.deadline, found.owner, found.epoch) == ("COMMIT", None, None, "", 1)
+    assert found.candidates == ("12",)
+    assert [fill.trade_id for fill in journal.fills("T1")] == ["99"]
+    assert journal.log("T1") == [(2.5, 4, "COMPLETED", 1, "T11")]
+    assert journal.watermark == "11"
+    journal.write(dataclasses.replace(found, version=5, epoch=2), cause="goes on", barrier=True)
+    with journal._file.reader() as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert db.execute("SELECT lease_until FROM txn").fetchone()[0] is None
+
+
+def test_a_reader_beside_the_bot_sees_what_is_committed(open_journal, tmp_path):
+    journal = open_journal()
+    journal.bind(ACCOUNT)
+    journal.note_watermark("5")
+    journal.note_fact("orphan 1", "a")
+    with open_reader(tmp_path / "j") as reader:
+        journal.write(record(), cause="test", barrier=True)
+        assert reader.get("T1") == record()
+        journal.write(record(version=2, state=State.ACKED), cause="test", barrier=True)
+        assert [r.state for r in reader.select(states=["ACKED"])] == [State.ACKED]
+        assert len(reader.log("T1")) == 2
+        assert reader.bound == ACCOUNT
+        assert reader.watermark == "5"
+        assert reader.facts("orphan ") == {"orphan 1": "a"}
+        assert reader.counts() == {"ACKED": 1}
+        assert reader.check() == []
+        assert reader.fills("T1") == []
+        assert len(reader.unfinished()) == 1
+    with pytest.raises(ClosedError):
+        reader.get("T1")
+
+
+def test_a_reader_goes_on_while_the_bot_stops_and_starts(open_journal, tmp_path):
+    first = open_journal()
+    first.write(record(), cause="test", barrier=True)
+    with open_reader(tmp_path / "j") as reader:
+        assert reader.get("T1").version == 1
+        first.close()
+        assert reader.get("T1").version == 1
+        second = open_journal()
+        second.write(record(version=2), cause="test", barrier=True)
+        assert reader.get("T1").version == 2
+        second.close()
+        assert reader.get("T1").version == 2
+
+
+def test_a_reader_of_a_folder_without_a_journal_says_so(tmp_path):
+    with pytest.raises(JournalError, match="there is none"), open_reader(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_refuses_another_programs_file(tmp_path):
+    import sqlite3
+
+    db = sqlite3.connect(tmp_path / "journal.db")
+    db.execute("CREATE TABLE meta (key, value)")
+    db.close()
+    with pytest.raises(JournalCorruptError, match="not a journal of hireliab"), open_reader(tmp_path):
+        pass
+    (tmp_path / "journal.db").write_bytes(b"something else " * 1000)
+    with pytest.raises(JournalCorruptError, match="not a readable SQLite file"), open_reader(tmp_path):
+        pass
