@@ -27,6 +27,7 @@ EXTRAS = {
 EXTRAS["bench"] = [
     "backoff>=2.2.1",
     "circuitbreaker>=2.0",
+    "dbos>=3.4",
     'interlock-cb>=2.7; python_version >= "3.11"',
     "purgatory>=3.0.1",
     "pyrate-limiter>=4.0.1",
