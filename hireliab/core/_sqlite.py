@@ -216,9 +216,7 @@ class SQLiteFile:
                 raise self._no_room()
             if new:
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
-            else:
-                look(self.path, application_id=self._application_id, newest=len(self._schema))
-            connection = self._connect()
+            connection = self._connect(new)
             try:
                 page_size = connection.execute("PRAGMA page_size").fetchone()[0]
                 if new:
@@ -237,21 +235,25 @@ class SQLiteFile:
         with self._lock:
             self._thread = thread
 
-    def _connect(self) -> sqlite3.Connection:
-        """The writing connection; a full disk may take the ballast's room for it."""
-        settings: dict[str, Any] = {
-            "pragmas": tuple(_PRAGMAS), "application_id": self._application_id, "schema": self._schema,
-        }  # fmt: skip
+    def _connect(self, new: bool) -> sqlite3.Connection:
+        """The writing connection; on a full disk with the ballast's room for the log's index."""
         try:
             try:
-                return connect_to_write(self.path, **settings)
+                return self._connect_once(new)
             except sqlite3.Error as error:
                 if not is_full(error) or not self._ballast.release():
                     raise
                 self._full = True
-                return connect_to_write(self.path, **settings)
+                return self._connect_once(new)
         except sqlite3.Error as error:
             raise (self._no_room() if is_full(error) else refusal(self.path, error)) from error
+
+    def _connect_once(self, new: bool) -> sqlite3.Connection:
+        if not new:
+            look(self.path, application_id=self._application_id, newest=len(self._schema))
+        return connect_to_write(
+            self.path, pragmas=tuple(_PRAGMAS), application_id=self._application_id, schema=self._schema
+        )
 
     def _no_room(self) -> JournalError:
         free, needed = free_bytes(self.path.parent), 2 * self._ballast.size

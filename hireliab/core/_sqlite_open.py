@@ -27,27 +27,26 @@ def look(path: Path, *, application_id: int, newest: int) -> None:
 
     Raises:
         JournalCorruptError: Damaged, of another program, or of a newer version.
-        JournalError: It cannot be read.
+        sqlite3.Error: It cannot be read.
     """
+    # A rollback journal that a cut while the file was made left behind: only who may write can undo it.
+    hot = path.with_name(path.name + "-journal").exists()
+    connection = sqlite3.connect(path, isolation_level=None) if hot else connect_to_read(path)
     try:
-        connection = connect_to_read(path)
-        try:
-            owner = connection.execute("PRAGMA application_id").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if owner != application_id and (owner != 0 or tables != 0):
-                raise JournalCorruptError(
-                    f"{path}: the file belongs to another program (application id {owner:#x}); choose another folder"
-                )
-            if version > newest:
-                raise JournalCorruptError(
-                    f"{path}: schema version {version} is newer than this hireliab's {newest}; update it"
-                )
-            problems = quick_check(connection, path)
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise refusal(path, error) from error
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if owner != application_id and (owner != 0 or tables != 0):
+            raise JournalCorruptError(
+                f"{path}: the file belongs to another program (application id {owner:#x}); choose another folder"
+            )
+        if version > newest:
+            raise JournalCorruptError(
+                f"{path}: schema version {version} is newer than this hireliab's {newest}; update it"
+            )
+        problems = quick_check(connection, path)
+    finally:
+        connection.close()
     if problems:
         raise JournalCorruptError(f"{path}: damaged ({problems[0]}); move it away or restore a back-up")
 
