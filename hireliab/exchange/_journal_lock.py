@@ -78,12 +78,13 @@ class FolderLock:
         """
         context = getattr(self._lock, "_context", None)
         descriptor = getattr(context, "lock_file_fd", None)
+        if context is not None and descriptor is not None and not _looks_after_forks():
+            # First, and while it is still referred to: a filelock 3 that thinks that it is locked unlocks the file,
+            # which is the parent's, too, when it is collected.
+            context.lock_file_fd = None
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         self._lock = None
-        if context is None or descriptor is None or _looks_after_forks():
-            return
-        context.lock_file_fd = None
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
 
 
 def _looks_after_forks() -> bool:
