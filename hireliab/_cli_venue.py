@@ -54,6 +54,7 @@ def venue() -> None:
 @click.option("--timeout", type=click.FloatRange(0.1, 60), default=10.0, show_default=True, help="Seconds per request.")
 @click.option("--one-wrong-signature", is_flag=True, help="Send one request with a wrong signature (row 14).")
 @click.option("--place-minimal-order", is_flag=True, help="Place the smallest order, far from the market; cancel it.")
+@click.option("--second-order", is_flag=True, help="With it: place an equal one some seconds later (row 3).")
 @click.option("--hold", type=click.FloatRange(2, 300), default=15.0, show_default=True, help="Seconds until the cancel.")
 @click.option("--journal", type=click.Path(path_type=Path, file_okay=False), help="Folder of the order's journal.")
 @click.option("--yes", is_flag=True, help="Do not ask before placing.")
@@ -120,6 +121,7 @@ class _Check:
     timeout: float
     one_wrong_signature: bool
     place_minimal_order: bool
+    second_order: bool
     hold: float
     journal: Path | None
     yes: bool
@@ -129,13 +131,15 @@ class _Check:
     def __post_init__(self) -> None:
         self._secrets = _Secrets()
         self._notebook = Notebook(self.clock)
-        self._left_open = ""
+        self._left_open: list[str] = []
 
     def run(self) -> int:
         """Everything; the exit code."""
         try:
             self.base_url = checked_base_url(self.base_url)
             self.market = str(symbol(self.market))
+            if self.second_order and not self.place_minimal_order:
+                raise ConfigError("--second-order: needs --place-minimal-order")
             who, make = self._clients()
             config = {"min_connections": 0, "max_connections": 4}
             with ConnectionPool(name="venue check", create_client_func=make, config=config, clock=self.clock) as pool:
@@ -204,20 +208,32 @@ class _Check:
             return CANNOT, None, "the order book or the balances could not be read"
         try:
             order, last = smallest_order(
-                self.market, book=reads.book, rules=reads.options.markets[self.market], balances=reads.balances
+                self.market,
+                book=reads.book,
+                rules=reads.options.markets[self.market],
+                balances=reads.balances,
+                times=2 if self.second_order else 1,
             )
         except InvalidOrderError as error:
             self._say(f"cannot place: {error}")
             return CANNOT, None, f"no order could be placed ({error})"
         folder = self.journal or default_folder(placing.NAME)
         self._say(
-            placing.describe(order, last, where=self.base_url, who=who.public, hold=self.hold, folder=folder)
+            placing.describe(
+                order,
+                last,
+                where=self.base_url,
+                who=who.public,
+                hold=self.hold,
+                twice=self.second_order,
+                folder=folder,
+            )
         )
         if not self.yes and not self._agreed():
             self._say("nothing was placed")
             return FINE, None, "you did not agree to the order"
         try:
-            placed, result, undecided = placing.place(
+            placed, results, undecided = placing.place(
                 order,
                 last,
                 pool=pool,
@@ -226,25 +242,30 @@ class _Check:
                 facts=facts,
                 folder=folder,
                 hold=self.hold,
+                twice=self.second_order,
                 say=self._say,
                 clock=self.clock,
             )
         except HireliabError as error:
             self._say(f"the order could not be placed: {error}")
             return CANNOT, None, f"no order could be placed ({type(error).__name__})"
-        if not placing.was_sent(result):
-            self._say(f"the order was not sent: {result.reason}")
-            return CANNOT, None, f"the order was not sent ({result.reason})"
-        if placing.is_closed(result) and not undecided:
-            self._say(f"the order ended as {result.verdict.value} ({result.reason or result.order_status or 'closed'})")
-            return FINE, placed, ""
-        self._left_open = (
-            f"order {result.order_id or 'without a known id'} (client order id {result.client_order_id},"
-            f" {result.verdict.value}) is not proven closed; undecided: {', '.join(undecided) or 'none'}."
-            " Look at the exchange, and run this command again: it goes on with it"
-        )
-        self._say(self._left_open)
-        return MATTERS, placed, ""
+        if not placing.was_sent(results[0]):
+            self._say(f"the order was not sent: {results[0].reason}")
+            return CANNOT, None, f"the order was not sent ({results[0].reason})"
+        for result in results:
+            if placing.is_closed(result):
+                self._say(f"the order ended as {result.verdict.value} ({result.reason or result.order_status or 'closed'})")
+                continue
+            self._left_open.append(
+                f"order {result.order_id or 'without a known id'} (client order id {result.client_order_id},"
+                f" {result.verdict.value}) is not proven closed: look at the exchange, and run this command again,"
+                " which goes on with it"
+            )
+        if undecided and not self._left_open:
+            self._left_open.append(f"undecided from an earlier run: {', '.join(undecided)}")
+        for line in self._left_open:
+            self._say(line)
+        return MATTERS if self._left_open else FINE, placed, ""
 
     @staticmethod
     def _agreed() -> bool:
@@ -284,7 +305,7 @@ class _Check:
                 "requests": requests,
                 "exit_code": code,
                 "order": None if placed is None else {"client_order_id": placed.order.client_order_id, "verdict": placed.verdict},
-                "left_open": self._left_open or None,
+                "left_open": self._left_open,
                 "unread": unread,
                 "rows": rows,
             }

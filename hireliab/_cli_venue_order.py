@@ -10,6 +10,7 @@ from pathlib import Path
 from hireliab.core import money
 from hireliab.core._threads import Stop
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
+from hireliab.exchange._handle import Handle
 from hireliab.exchange._nobitex_survey import Facts, Placed
 from hireliab.exchange._nobitex_survey_order import with_client_id
 from hireliab.exchange._nobitex_survey_reads import Notebook, Reads, Watch
@@ -35,17 +36,19 @@ _NOTHING_LIVE = (
 )  # fmt: skip
 
 
-def describe(order: Order, last: Decimal, *, where: str, who: str, hold: float, folder: Path) -> str:
+def describe(
+    order: Order, last: Decimal, *, where: str, who: str, hold: float, twice: bool, folder: Path
+) -> str:
     """What will be placed, for the person who has to agree."""
     price = order.price or money.ZERO
     away = abs(float(money.divide(price, last)) - 1) * 100
     quote = order.symbol.partition("/")[2]
     return (
-        f"This will place one real order at {where} (account: {who}):\n"
-        f"  limit {order.side} {money.text(order.amount)} {order.symbol} at {money.text(price)}"
+        f"This will place {'two real orders' if twice else 'one real order'} at {where} (account: {who}):\n"
+        f"  {'twice: ' if twice else ''}limit {order.side} {money.text(order.amount)} {order.symbol} at {money.text(price)}"
         f"{' rial' if quote == 'IRT' else ''}, worth {money.text(money.multiply(order.amount, price))},\n"
         f"  {away:.0f} % {'below' if order.side == 'buy' else 'above'} the last price of {money.text(last)}, so that it rests;\n"
-        f"  and cancel it about {hold:g} s later. The cancel is decided before the order is sent and survives a crash:\n"
+        f"  and cancel {'both' if twice else 'it'} about {hold:g} s later. The cancel is decided before the order is sent and survives a crash:\n"
         f"  the journal is in {folder}, and the next run goes on with what this one leaves."
     )
 
@@ -60,14 +63,18 @@ def place(
     facts: Callable[[Placed], Facts],
     folder: Path,
     hold: float,
+    twice: bool,
     say: Callable[[str], None],
     clock: Clock = SYSTEM_CLOCK,
-) -> tuple[Placed, TransactionResult, tuple[str, ...]]:
+) -> tuple[Placed, list[TransactionResult], tuple[str, ...]]:
     """
     Place it, look at it, let the pipeline cancel it, and look again.
 
+    Args:
+        twice: Place an equal one, with a client order id of its own, once the first was seen.
+
     Returns:
-        What was placed, the pipeline's result, and the ids of transactions that are still undecided.
+        What was placed, the pipeline's results, and the ids of transactions that are still undecided.
 
     Raises:
         HireliabError: The journal cannot be used; nothing was sent.
@@ -90,32 +97,41 @@ def place(
                 say("an earlier run has left an order; finding out what became of it first")
                 pipeline.wait_resolved(PATIENCE)
             _space(pipeline, clock)
-            transaction = pipeline.create_transaction(
-                type=f"limit_{order.side}",
-                symbol=order.symbol,
-                amount=order.amount,
-                price=order.price,
-                commit="filled_or_cancel",
-                on_partial="accept",
-                timeout=hold,
-            )
-            handle = pipeline.submit(transaction)
-            placed = with_client_id(placed, transaction.client_order_id)
+            def submit() -> Handle:
+                return pipeline.submit(
+                    pipeline.create_transaction(
+                        type=f"limit_{order.side}",
+                        symbol=order.symbol,
+                        amount=order.amount,
+                        price=order.price,
+                        commit="filled_or_cancel",
+                        on_partial="accept",
+                        timeout=hold,
+                    )
+                )
+
+            handles = [submit()]
+            placed = with_client_id(placed, handles[0].transaction.client_order_id)
+            watch = Watch(reads, lambda: facts(placed), clock)
             try:
-                Watch(reads, lambda: facts(placed), clock).run(
-                    is_over=lambda: handle.done, grace=GRACE, most=hold + GRACE + PATIENCE
+                watch.run(
+                    is_over=lambda: all(handle.done for handle in handles),
+                    once_seen=(lambda: handles.append(submit())) if twice else None,
+                    grace=GRACE,
+                    most=hold + GRACE + PATIENCE,
                 )
             except KeyboardInterrupt:
                 say("waiting for the cancel of the order; Ctrl-C again leaves it to the next run of this command")
-            result = handle.result()
-            if result.verdict is Verdict.UNKNOWN and transaction.id in {t.id for t in pipeline.unresolved()}:
-                say("the outcome is not known yet; looking on")
-            pipeline.wait_resolved(PATIENCE)
-            result = transaction.result()
+            for handle in handles:
+                handle.result()
+            if pipeline.unresolved():
+                say("an outcome is not known yet; looking on")
+                pipeline.wait_resolved(PATIENCE)
+            results = [handle.transaction.result() for handle in handles]
             undecided = tuple(t.id for t in pipeline.unresolved())
     finally:
         adapter.stop()
-    return dataclasses.replace(placed, verdict=result.verdict.value), result, undecided
+    return dataclasses.replace(placed, verdict=results[0].verdict.value), results, undecided
 
 
 def _space(pipeline: TransactionVerificationPipeline, clock: Clock) -> None:

@@ -25,12 +25,15 @@ _CLOSED = ("Done", "Canceled", "Rejected")
 
 
 def smallest_order(
-    market: str, *, book: OrderBook, rules: MarketRules, balances: Mapping[str, Balance]
+    market: str, *, book: OrderBook, rules: MarketRules, balances: Mapping[str, Balance], times: int = 1
 ) -> tuple[Order, Decimal]:
     """
     The smallest limit order that the market takes, 20 % away from its last price, and that price.
 
     A purchase where the quote currency suffices, else a sale.
+
+    Args:
+        times: How many of it the balance must suffice for.
 
     Raises:
         InvalidOrderError: The market has no price, the order would not rest, or no balance suffices.
@@ -51,7 +54,7 @@ def smallest_order(
         if opposite and (price >= opposite[0][0]) == (side == "buy"):
             continue  # a book far from its last price: the order would trade
         currency = parts.quote if side == "buy" else parts.base
-        needed = money.multiply(amount, price) if side == "buy" else amount
+        needed = money.multiply(money.multiply(amount, price) if side == "buy" else amount, Decimal(times))
         held = balances.get(currency)
         if held is None or held.available < needed:
             short.append(f"{money.text(needed)} {currency} to {side}")
@@ -191,8 +194,10 @@ def _reserved(order: Order) -> tuple[str, Decimal]:
 def _wallet_looks(facts: Facts, add: Seen, currency: str) -> tuple[Decimal | None, list[tuple[Seen, Decimal]]]:
     reads = [(one, blocked) for one in facts.of(survey.WALLETS) if (blocked := _blocked(one, currency)) is not None]
     before = [blocked for one, blocked in reads if one.received <= add.sent]
+    # A second order, and the end of the first, change the balances too.
+    later = [one.sent for one in facts.of(survey.ADD) if one.sent > add.sent]
     cancel = cancelled(facts)
-    until = float("inf") if cancel is None else cancel.sent
+    until = min([*later, *([] if cancel is None else [cancel.sent])], default=float("inf"))
     return (before[-1] if before else None), [(one, b) for one, b in reads if add.received <= one.sent < until]
 
 

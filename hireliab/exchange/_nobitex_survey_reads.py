@@ -35,6 +35,7 @@ MOST_REQUESTS = 40
 
 _HEADERS = ("retry-after", "content-type")
 _NOBODYS_MARKET = "HIRELIABNONEIRT"
+_SOON = 5.0  # within the 10 s in which an equal order is a duplicate
 _GAPS = {"id": 1.0, "client id": 1.0, "list": 2.5, "wallets": 4.5}
 """Seconds between two looks of the watch: all below the limits of nobitex-api.md 4.2."""
 
@@ -326,12 +327,15 @@ class Watch:
         self._clock = clock
         self._stop = Stop(clock)
 
-    def run(self, *, is_over: Callable[[], bool], grace: float, most: float) -> None:
+    def run(
+        self, *, is_over: Callable[[], bool], once_seen: Callable[[], object] | None = None, grace: float, most: float
+    ) -> None:
         """
         Look until `is_over`, and afterwards until the closed order was seen everywhere, for `grace` seconds at most.
 
         Args:
             is_over: Whether the pipeline has its verdict.
+            once_seen: Called once, when everything has shown the order, or a few seconds after it was accepted.
             most: Seconds for everything.
         """
         began = self._clock.monotonic()
@@ -344,9 +348,12 @@ class Watch:
                 asked.clear()  # each source is looked at once more
             facts = self._facts()
             due = wanted(facts)
+            add = added(facts)
+            if once_seen is not None and add is not None and (not due or now - add.received > _SOON):
+                once_seen()
+                once_seen = None
             if (over_at is not None and (not due or now - over_at > grace)) or now - began > most:
                 return
-            add = added(facts)
             for source in due:
                 if add is not None and now - asked.get(source, -1e9) >= _GAPS[source]:
                     asked[source] = now

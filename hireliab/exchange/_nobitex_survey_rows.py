@@ -92,6 +92,14 @@ def client_id_charset(facts: Facts) -> Judged:
 
 def duplicate_rule(facts: Facts) -> Judged:
     """Row 3."""
+    adds = [one for one in facts.of(survey.ADD) if one.status is not None]
+    if len(adds) > 1:
+        apart = adds[1].sent - adds[0].received
+        if adds[1].code == "DuplicateOrder":
+            return same(f"an equal order with another client id, {apart:.1f} s later, was refused", adds[1])
+        if adds[1].is_ok and apart < _DUPLICATE_WINDOW:
+            return other(f"an equal order with another client id, {apart:.1f} s later, was taken: the id exempts", adds[1])
+        return unseen(f"the second order was answered with HTTP {adds[1].status} {adds[1].code} after {apart:.1f} s")
     groups: dict[tuple[object, ...], list[tuple[float, str, str]]] = defaultdict(list)
     for order_id, row in facts.order_rows().items():
         created, shown = when(row, "created_at"), client_id_of(row)
@@ -107,7 +115,7 @@ def duplicate_rule(facts: Facts) -> Judged:
                     " another client id exempts",
                     f"orders {one}, {two}",
                 )
-    return unseen("no two equal orders within 10 s in the history; asking would need a second order")
+    return unseen("no two equal orders within 10 s in the history; --second-order asks")
 
 
 def closed_by_client_id(facts: Facts) -> Judged:

@@ -242,7 +242,21 @@ def test_a_lost_answer_to_the_order_loses_no_order(sim, tmp_path):
     done = place(sim, tmp_path)
     assert {order["status"] for order in sim.orders().values()} == {"Canceled"}
     assert len([request for request in sim.requests() if request["path"] == "/market/orders/add"]) == 1
-    assert report(done)["left_open"] is None and done.exit_code == 0, done.output
+    assert report(done)["left_open"] == [] and done.exit_code == 0, done.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("exempts", "verdict"), [(False, "as assumed"), (True, "differs")])
+def test_a_second_order_shows_whether_a_client_id_exempts_and_neither_stays(tmp_path, exempts, verdict):
+    with simulator(tmp_path, "--settings", json.dumps({"duplicate_by_client_id": exempts})) as sim:
+        done = place(sim, tmp_path, "--second-order")
+        assert done.exit_code == 0, done.output
+        found = rows(done)
+        assert (found[3]["verdict"], found[3]["matters"]) == (verdict, False)
+        assert found[27]["verdict"] == "as assumed"  # the second order is not taken for the first
+        assert len([request for request in sim.requests() if request["path"] == "/market/orders/add"]) == 2
+        assert [order["status"] for order in sim.orders().values()] == ["Canceled"] * (2 if exempts else 1)
+        assert "two real orders" in done.stderr
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
@@ -304,6 +318,7 @@ def test_the_table_needs_no_rich(sim, monkeypatch):
         (["--api-key-env", "K"], {"K": "x"}, "api_secret: missing"),
         (["--token-env", "T", "--token-file", "x"], {"T": "a" * 40}, "give one of them"),
         (["--token-env", "T", "--base-url", "nonsense"], {"T": "a" * 40}, "base_url"),
+        (["--token-env", "T", "--second-order"], {"T": "a" * 40}, "needs --place-minimal-order"),
         (["--token-env", "T", "--market", "DOLLAR"], {"T": "a" * 40}, "no Nobitex market"),
         (["--token-env", "T", "--base-url", "http://127.0.0.1:9"], {"T": "a" * 40}, "no connection"),
     ],

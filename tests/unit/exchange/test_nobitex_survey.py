@@ -98,6 +98,24 @@ def test_equal_orders_within_ten_seconds_show_that_a_client_id_exempts():
     assert rows.duplicate_rule(facts(listed(dearer, early))).verdict == NOT_SEEN
 
 
+@pytest.mark.parametrize(
+    ("code", "sent", "verdict"),
+    [("DuplicateOrder", 12, DIFFERS), ("", 12, DIFFERS), ("", 21, NOT_SEEN), ("OverValueOrder", 12, NOT_SEEN)],
+)
+def test_a_second_equal_order_decides_before_the_history(code, sent, verdict):
+    payload = {"status": "failed", "code": code} if code else {"status": "ok", "order": row(901)}
+    second = Seen(method="POST", path=survey.ADD, payload=payload, **at(sent))
+    early, late = row(1), row(2, created_at="2026-09-20T10:00:09+00:00")
+    judged = rows.duplicate_rule(facts(listed(late, early), *life(), second))
+    assert judged.verdict == (AS_ASSUMED if code == "DuplicateOrder" else verdict) and not judged.action
+
+
+def test_a_second_order_changes_the_balances_that_are_looked_at_no_more():
+    second = Seen(method="POST", path=survey.ADD, payload={"status": "ok", "order": row(901)}, **at(12))
+    seen = (wallets(1, "5"), *life(), wallets(11, "85"), second, wallets(13, "165"))
+    assert judged_order(order.blocked_funds, *seen).verdict == AS_ASSUMED
+
+
 def test_a_closed_order_by_its_client_id_is_not_found_as_assumed():
     judged = rows.closed_by_client_id(facts(status(label=survey.CLOSED_BY_CLIENT_ID)))
     assert judged.verdict == AS_ASSUMED
@@ -620,6 +638,13 @@ def test_without_any_balance_what_is_needed_is_said():
         plan(held(USDT="11"))
 
 
+def test_the_balance_must_suffice_for_each_of_the_orders():
+    balances = held(USDT=12)
+    assert order.smallest_order("BTC/USDT", book=the_book(), rules=RULES, balances=balances)
+    with pytest.raises(InvalidOrderError, match=r"22\.016 USDT"):
+        order.smallest_order("BTC/USDT", book=the_book(), rules=RULES, balances=balances, times=2)
+
+
 def test_an_order_that_would_trade_is_not_planned():
     crossed = the_book(asks=((Decimal(79), Decimal(1)),), bids=((Decimal(78), Decimal(1)),))
     made, _ = plan(held(USDT=100, BTC=1), book=crossed)
@@ -705,6 +730,8 @@ def test_an_answer_that_cannot_be_judged_matters_and_costs_no_other_row():
 def test_what_the_exchange_writes_cannot_steer_a_terminal():
     found = judge(facts(listed(row(1, status="\x1b[31mEvil\n"))))[19]
     assert found.verdict == DIFFERS and found.matters and found.observed.isprintable()
+    found = judge(facts(listed(row("7\x1b[2J"))))[7]
+    assert found.verdict == AS_ASSUMED and "7 [2J" in found.evidence and found.evidence.isprintable()
 
 
 def test_a_difference_matters_where_there_is_something_to_do():
