@@ -50,6 +50,7 @@ setup(
     package_data={"hireliab": ["py.typed"]},
     install_requires=REQUIRED,
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["hireliab = hireliab.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Developers",

@@ -96,3 +96,23 @@ def _read(path: Path) -> dict[str, Any] | None:
 def status(folder: Path) -> dict[str, Any] | None:
     """What the bot said last in status.json, or None."""
     return _read(folder / STATUS)
+
+
+def is_owned(folder: Path) -> bool:
+    """
+    Whether some process owns the journal.
+
+    There is no way to look at the lock without trying it; a bot that starts in the same instant tries for longer.
+    """
+    import filelock  # noqa: PLC0415 - third parties are imported where they are used
+
+    path = folder / "journal.lock"
+    if not path.exists():
+        return False
+    try:
+        with filelock.FileLock(path, timeout=0, mode=0o600):
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be tried ({error.strerror}); nothing was done") from error
