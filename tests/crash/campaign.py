@@ -55,8 +55,8 @@ VENUE = {"new_delay": 0.03, "reject_probability": 0.03, "reject_delay": 0.08}
 DECK = ["early"] * 4 + ["random"] * 3 + ["begun"] * 4 + ["received"] * 6 + ["held"] * 3
 
 SHORT, LONG = (0.12, 0.6), (1.7, 2.6)
-LONG_SHARE = 0.3
-HALTED_SHARE = 0.08  # of the lives in which somebody halts the bot half-way
+LONG_SHARE = {"default": 0.3, "null-client-ids": 0.4}
+HALTED_SHARE = 0.05  # of the lives in which somebody halts the bot half-way
 
 ADD, CANCEL = "POST /market/orders/add", "POST /market/orders/update-status"
 STATUS, LIST, TRADES = "POST /market/orders/status", "GET /market/orders/list", "GET /market/trades/list"
@@ -322,7 +322,7 @@ class Campaign:
         mode = deck[n % len(deck)]
         if n == 0 and mode == "early":
             mode = "random"
-        lives = LONG if rng.random() < LONG_SHARE else SHORT
+        lives = LONG if rng.random() < LONG_SHARE[self.profile] else SHORT
         if self.mutant:
             lives, mode = self.mutant.lives, self.mutant.mode or mode
         life = rng.uniform(0.0, 0.09) if mode == "early" else rng.uniform(*lives)
@@ -431,7 +431,7 @@ class Campaign:
         shares = {"submitting": 0.12 if kills >= 100 else 0.08, "before the barrier": 0.05, "after the send": 0.05, "during recovery": 0.05}
         return {
             "kills": kills,
-            "accepted": 2 * kills,
+            "accepted": kills if self.profile == "null-client-ids" else 2 * kills,
             "decided": 0.95,
             "shares": shares if kills >= len(DECK) else {},
         }
