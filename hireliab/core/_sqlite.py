@@ -356,6 +356,7 @@ class SQLiteFile:
                     batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                     self._urgent = bool(self._queue)
                     self._busy = True
+                    self._quiet = 0
                     return batch
                 if self._closing:
                     return None

@@ -341,13 +341,16 @@ def test_housework_is_done_only_when_nothing_else_is_asked_for(tmp_path, clock):
 
     file = make(tmp_path / "h.db", idle=idle, clock=clock)
     file.open()
+    for n in range(100, 150):  # a lone thread that writes one after the other is not idle
+        file.write(insert(n))
+    assert done == []
     began = clock.monotonic()
     clock.advance_until(lambda: len(done) == 2, limit=3.0, threads=("hireliab.sqlite.",))
     assert min(done) - began >= 0.9
     clock.advance_until(lambda: len(done) == 3, limit=120.0, threads=("hireliab.sqlite.",))
     assert done[2] - done[1] >= 100.0
     file.close()
-    assert rows(file) == [1, 2, 3]
+    assert rows(file)[:3] == [1, 2, 3]
 
 
 def test_the_log_is_copied_when_it_is_long_and_then_begun_anew(tmp_path, monkeypatch, clock):
