@@ -122,6 +122,8 @@ def place(
                 )
             except KeyboardInterrupt:
                 say("waiting for the cancel of the order; Ctrl-C again leaves it to the next run of this command")
+            except Exception as error:  # the order matters more than what is learnt from it
+                say(f"looking at the order failed ({type(error).__name__}: {error}); waiting for its cancel")
             for handle in handles:
                 handle.result()
             if pipeline.unresolved():

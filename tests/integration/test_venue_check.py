@@ -227,6 +227,28 @@ def test_a_rejected_order_of_ours_says_why_nothing_was_learnt(tmp_path):
         assert report(done)["order"]["verdict"] == "REJECTED" and not sim.orders()
 
 
+@pytest.mark.parametrize(("header", "verdict"), [(False, "as assumed"), (True, "differs")])
+def test_a_429_that_comes_by_itself_is_looked_at_and_costs_one_read_only(tmp_path, header, verdict):
+    settings = json.dumps({"retry_after": header})
+    fault = json.dumps({"route": "GET /market/trades/list", "kind": "throttle", "seconds": 9})
+    with simulator(tmp_path, "--settings", settings, "--faults", fault) as sim:
+        done = run(sim, "--json")
+        found = rows(done)
+        assert done.exit_code == 0 and found[12]["verdict"] == verdict and not found[12]["matters"]
+        assert [line.partition(":")[0] for line in report(done)["unread"]] == ["trades/list"]
+        assert found[13]["verdict"] == "as assumed"
+
+
+@pytest.mark.parametrize(("kind", "code", "row34"), [("http_503", 0, "as assumed"), ("truncated_json", 1, "differs")])
+def test_an_answer_that_cannot_be_read_is_told(tmp_path, kind, code, row34):
+    fault = json.dumps({"route": "GET /market/trades/list", "kind": kind})
+    with simulator(tmp_path, "--faults", fault) as sim:
+        done = run(sim, "--json")
+        assert done.exit_code == code, done.output
+        assert rows(done)[34]["verdict"] == row34 and len(report(done)["unread"]) == 1
+        assert ("could not be read: trades/list" in run(sim).output) and rows(done)[31]["verdict"] == "as assumed"
+
+
 def test_one_wrong_signature_is_sent_with_leave_only_and_only_once(sim):
     done = run(sim, "--json", "--one-wrong-signature", pair=True)
     assert done.exit_code == 0 and rows(done)[14]["verdict"] == "as assumed"
@@ -257,6 +279,17 @@ def test_a_second_order_shows_whether_a_client_id_exempts_and_neither_stays(tmp_
         assert len([request for request in sim.requests() if request["path"] == "/market/orders/add"]) == 2
         assert [order["status"] for order in sim.orders().values()] == ["Canceled"] * (2 if exempts else 1)
         assert "two real orders" in done.stderr
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), KeyboardInterrupt()])
+def test_a_watch_that_fails_or_is_interrupted_leaves_no_order(sim, tmp_path, monkeypatch, error):
+    def fails(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr("hireliab.exchange._nobitex_survey_reads.Watch.run", fails)
+    done = place(sim, tmp_path)
+    assert done.exit_code == 0 and "waiting for" in done.stderr
+    assert [order["status"] for order in sim.orders().values()] == ["Canceled"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
