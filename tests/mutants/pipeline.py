@@ -9,7 +9,6 @@ _RUNNER = "hireliab/exchange/_runner.py"
 _RESOLVER = "hireliab/exchange/_resolver.py"
 _EVIDENCE = "hireliab/exchange/evidence.py"
 _LEDGER = "hireliab/exchange/_ledger.py"
-_SQLITE = "hireliab/core/_sqlite.py"
 _DOOR = "hireliab/exchange/transaction_verification.py"
 _KEYS = "hireliab/exchange/_idempotency.py"
 _RECOVERY = "hireliab/exchange/_recovery.py"
@@ -100,13 +99,6 @@ MUTANTS = [
      "            **seen(state),\n        )\n        self._ledger.note_order_id(state.order_id)\n        if _kill"),
     ("events are told before the record is written", _LEDGER,
      "        transition = BY_ID[row]\n", "        transition = BY_ID[row]\n        self.tell(transition.event, expected)\n"),
-    ("a failed commit is tried again", _SQLITE,
-     "                self._poison = self._poison or error", "                self._poison = None"),
-    ("one bad operation undoes its neighbours", _SQLITE,
-     "            connection.execute(\"ROLLBACK TO operation\")", "            connection.execute(\"ROLLBACK\")"),
-    ("a foreign file is taken", _SQLITE,
-     "        if owner == self._application_id or (owner == 0 and tables == 0):", "        if True:"),
-    ("durability is off", _SQLITE, "(\"synchronous\", 2)", "(\"synchronous\", 0)"),
     ("a halt is looked at once only", _RUNNER,
      "state = prepared.submit(lambda: self._check_send(transaction))", "state = prepared.submit(self._check_open)"),
     ("a halt stops sells that reduce", _PRETRADE,
