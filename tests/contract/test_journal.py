@@ -528,6 +528,17 @@ def test_a_reader_goes_on_while_the_bot_stops_and_starts(open_journal, tmp_path)
         assert reader.get("T1").version == 2
 
 
+def test_a_reader_of_a_closed_journal_sees_what_is_written_after_the_next_start(open_journal, tmp_path):
+    open_journal().close()
+    with open_reader(tmp_path / "j") as reader:
+        assert reader.select() == []
+        second = open_journal()
+        second.write(record(), cause="test", barrier=True)
+        assert reader.get("T1") == record()
+        second.close()
+        assert reader.get("T1") == record()
+
+
 def test_a_reader_of_a_folder_without_a_journal_says_so(tmp_path):
     with pytest.raises(JournalError, match="there is none"), open_reader(tmp_path):
         pass

@@ -599,7 +599,6 @@ me@host:/ /mnt/ssh fuse.sshfs rw 0 0
 /dev/sdc1 /mnt/usb fuse.ntfs-3g rw 0 0
 share /mnt/plan 9p rw 0 0
 /dev/vdc /mnt/plan ext4 rw 0 0
-tmpfs /homeless tmpfs rw 0 0
 broken line
 """
 
