@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hireliab.core import config
 from hireliab.errors import ConfigError, MalformedResponseError, NotSentError
 from hireliab.exchange._verified_values import Parameters, client_id_of, from_text, order_state, orders_in, to_text
 from hireliab.exchange.adapter import Absent, Found, OrderRead, Unavailable
@@ -108,9 +109,12 @@ class CallBook:
     def _finder(
         self, record: Record, call: tuple[str, Mapping[str, Any]] | None = None
     ) -> tuple[Finder | None, dict[str, Any]]:
-        """The look-up of a row, and what it would be called with; None where it cannot be called."""
-        if record.parent_id is not None:
-            return None, {}  # a cancel: what an order that is found means for it is not for the resolver to say
+        """
+        The look-up of a row, and what it would be called with; None where it cannot be called.
+
+        The row of a cancel has no fact, so no look-up is known for it: what an order that is found means for it is not
+        for the resolver to say.
+        """
         name, arguments = self.call_of(record.txn_id) if call is None else call
         with self._lock:
             finder = self._finders.get(name)
@@ -140,7 +144,7 @@ class CallBook:
             call: The function's name and the call's arguments, where the caller knows them better than the journal.
 
         Returns:
-            What it means, and the very value that the look-up returned.
+            What it means, and the order as the look-up returned it: the very value, or the first of a list that is ours.
         """
         finder, known = self._finder(record, call)
         if finder is None:
@@ -153,14 +157,14 @@ class CallBook:
             _log.warning("transaction %s: its look-up failed: %s: %s", record.txn_id, type(error).__name__, error)
             return Unavailable(error), None
         if not shown:
-            return Absent("the function's look-up"), value
+            return Absent("the function's look-up"), None
         ours = record.order.client_order_id
         mine = [order for order in shown if not ours or client_id_of(order) in (None, ours)]
         if not mine:
             return Unavailable(MalformedResponseError("look-up: shows another order than was asked for")), None
         if len(mine) > 1:
-            self._tell_duplicate(finder, record, [order_state(order, record.order).order_id for order in mine])
-        return Found(order_state(mine[0], record.order)), value
+            self._tell_duplicate(finder, record, [order_state(order, record.order).order_id or "?" for order in mine])
+        return Found(order_state(mine[0], record.order)), mine[0]
 
     def _tell_duplicate(self, finder: Finder, record: Record, order_ids: list[str]) -> None:
         with self._lock:
@@ -194,6 +198,7 @@ def check_finder(find: Callable[..., Any], names: frozenset[str], *, takes_all: 
     Raises:
         ConfigError: It asks for something that the decorated function does not have.
     """
+    config.blocking_function(what, find)
     parameters = Parameters(what, find)
     missing = sorted(parameters.required - names)
     if missing and not takes_all:

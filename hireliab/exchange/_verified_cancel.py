@@ -11,8 +11,8 @@ from typing import Any
 from hireliab.errors import ClosedError, InvalidOrderError, JournalError, OutcomeUnknownError
 from hireliab.exchange._runner import VERIFY_DELAYS
 from hireliab.exchange._verified_calls import values_of
-from hireliab.exchange._verified_values import Parameters, closed_with, order_state
-from hireliab.exchange.adapter import Found
+from hireliab.exchange._verified_values import Parameters, closed_with
+from hireliab.exchange.adapter import Found, OrderState
 from hireliab.exchange.transaction import Proof, Record, State, Transaction, new_id
 from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
 
@@ -109,18 +109,17 @@ class CallCanceller:
                 f"transaction {parent.txn_id}: {parent.verdict.value}; there is no order to cancel", by="hireliab"
             )
 
-    def _watch(self, parent: Record, known: Mapping[str, Any]) -> tuple[str, Any] | None:
+    def _watch(self, parent: Record, known: Mapping[str, Any]) -> tuple[str, OrderState] | None:
         """How the order ended and the order, once the look-up shows it closed, or None when the time is over."""
         clock, timeout = self._pipeline._clock, self._pipeline.config.verification_timeout
         deadline = clock.monotonic() + timeout
         looks = 0
         while True:
-            read, value = self._pipeline._calls.ask(parent, (self._name, known))
+            read, shown = self._pipeline._calls.ask(parent, (self._name, known))
             if isinstance(read, Found):
-                shown = value[0] if isinstance(value, list | tuple) else value
                 end = closed_with(shown, parent.order)
                 if end is not None:
-                    return end, order_state(shown, parent.order)
+                    return end, read.order
             now = clock.monotonic()
             delay = VERIFY_DELAYS[min(looks, len(VERIFY_DELAYS) - 1)]
             looks += 1
@@ -135,7 +134,7 @@ class CallCanceller:
             if other.record.parent_id == parent.txn_id and other is not child
         ]
 
-    def _end(self, child: Transaction, end: str, order: Any) -> None:
+    def _end(self, child: Transaction, end: str, order: OrderState) -> None:
         row, to, proof = ENDS[end]
         if child.state is State.UNKNOWN:
             self._write(child, "T16", State.CANCELLING, cause="a later cancel shows it")

@@ -127,8 +127,8 @@ class CallRunner:
         except NotSentError as error:
             runner._not_sent(transaction, error)
             raise
-        self._barrier(transaction, call)
         try:
+            self._barrier(transaction, call)
             return self._call(transaction, call)
         except Exception:
             raise
@@ -265,7 +265,7 @@ class CallRunner:
         return found[0]
 
     def _look(self, transaction: Transaction, call: Call) -> tuple[Any] | None:
-        """Look, in the caller's thread, until the order is shown or the time is over; what the look-up returned."""
+        """Look, in the caller's thread, until the order is shown or the time is over; the order as it is shown."""
         deadline = self._clock.monotonic() + self._config.verification_timeout
         looks = 0
         while True:
@@ -322,6 +322,8 @@ class CallRunner:
     def _abandon(self, transaction: Transaction) -> None:
         """The caller was interrupted; its row must not be forgotten."""
         why = "the caller was interrupted"
+        if transaction.state is State.NEW:
+            return
         if transaction.state is State.SUBMITTING:
             self._move(transaction, "T9", State.RESOLVING, cause=why, reason=why)
         if not self._has_find and not transaction.state.is_terminal:

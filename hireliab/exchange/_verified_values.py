@@ -11,15 +11,15 @@ import dataclasses
 import enum
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from decimal import Decimal
 from typing import Any
 
 from hireliab.core import money
-from hireliab.errors import ConfigError, InvalidOrderError
+from hireliab.errors import ConfigError, InvalidOrderError, MalformedResponseError
 from hireliab.exchange.adapter import Order, OrderState, OrderStatus
 
-_IDS = ("order_id", "orderId", "orderID", "id")
+_IDS = ("order_id", "orderId", "orderID", "ordId", "txid", "id")
 _CLIENT_IDS = ("client_order_id", "clientOrderId", "origClientOrderId", "newClientOrderId", "clOrdId")
 _STATUSES = ("status", "state", "orderStatus")
 _FILLED = ("filled", "matchedAmount", "executedQty", "filled_amount")
@@ -137,14 +137,35 @@ def _unwrapped(value: Any) -> Any:
 
 
 def orders_in(value: Any) -> list[Any]:
-    """The orders that a look-up showed: none, one, or those of a list."""
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    return [_unwrapped(item) for item in items if item]
+    """
+    The orders that a look-up showed: none, one, or those of a list.
+
+    Raises:
+        MalformedResponseError: Something else. A response object is false for an error 500 and true for a "not found",
+            a coroutine is always true: what is no order must neither be found nor be a no.
+    """
+    if value is None or (isinstance(value, Mapping) and not value):
+        return []
+    several = isinstance(value, list | set | frozenset | Iterator | ValuesView)
+    several = several or (isinstance(value, tuple) and not hasattr(value, "_fields"))
+    items = [item for item in value if item is not None] if several else [value]
+    for item in items:
+        if not _id_of(_unwrapped(item)) and client_id_of(item) is None:
+            raise MalformedResponseError(
+                f"look-up: returned {type(item).__name__}, which shows no order id; return the order, a list of orders,"
+                " or None when there is none"
+            )
+    return items
+
+
+def _id_of(value: Any) -> str:
+    found = value if isinstance(value, str | int) else _field(value, _IDS)
+    return "" if isinstance(found, bool) or not isinstance(found, str | int) else word(str(found), 80)
 
 
 def client_id_of(order: Any) -> str | None:
     """The client order id that an order shows, or None."""
-    shown = _field(order, _CLIENT_IDS)
+    shown = _field(_unwrapped(order), _CLIENT_IDS)
     return shown if isinstance(shown, str) and shown else None
 
 
@@ -161,13 +182,10 @@ def order_state(value: Any, wanted: Order) -> OrderState:
         because "Active" in the journal would make a later start follow an order of its own.
     """
     value = _unwrapped(value)
-    order_id = value if isinstance(value, str | int) else _field(value, _IDS)
-    if isinstance(order_id, bool) or not isinstance(order_id, str | int):
-        order_id = ""
     status = _field(value, _STATUSES)
     status = status.value if isinstance(status, enum.Enum) else status
     return OrderState(
-        order_id=word(str(order_id), 80),
+        order_id=_id_of(value),
         symbol=wanted.symbol,
         side=wanted.side,
         type=wanted.type,

@@ -110,9 +110,10 @@ def verified_transaction(
     - it returned: with `find` once that shows the order, without it at once. Its value is returned as it is.
     - it raised NotSentError, or what `not_sent` knows: nothing happened; the exception passes.
     - it raised RefusedError (DuplicateOrderError excepted), or what `refused` knows: a definite no; the exception passes.
-    - anything else may have placed the order. `find` is asked, in the caller's thread; when it shows the order, what it
-      returned is returned, because the function's own value is lost. Else OutcomeUnknownError is raised from the
-      exception, and `find` is asked again in the background, also after a restart.
+    - anything else may have placed the order. `find` is asked, in the caller's thread, for `verification_timeout`
+      seconds at most; when it shows the order, this is returned (of a list the first that is ours), because the
+      function's own value is lost. Else OutcomeUnknownError is raised from the exception, and `find` is asked again in
+      the background, also after a restart.
     - Ctrl-C and the like pass as they are; the background goes on.
 
     Guarantees: the function is called at most once for each call of the wrapper, and not at all when the record cannot
@@ -125,8 +126,9 @@ def verified_transaction(
     Args:
         pipeline: On the account at which the function trades.
         find: Called with those of ``client_order_id``, ``order_id`` and the function's arguments that it takes by name,
-            from any thread. Returns the order or a list of them; None or an empty list when the look-up worked and shows
-            nothing; an exception when it did not work. It needs a time limit of its own.
+            from any thread. Returns the order (a mapping or object that shows its id, or the id) or a list of them; None
+            or an empty list when the look-up worked and shows nothing; an exception when it did not work. Anything else
+            counts as not having worked. It needs a time limit of its own.
         cancel: Called in the same way by the wrapper's ``cancel(transaction_id)``.
         finds_closed: Whether `find` sees closed orders, too. Only then do three empty look-ups after the exchange's
             late arrival bound make the order presumed absent.

@@ -6,6 +6,7 @@ import json
 import threading
 from concurrent.futures import Future
 from decimal import Decimal
+from typing import NamedTuple
 
 import pytest
 
@@ -90,23 +91,30 @@ def wrap(pipeline, venue):
     return wrap
 
 
+def start(func, *args, **kwargs):
+    """Call in a thread of its own."""
+    future = Future()
+
+    def work():
+        try:
+            future.set_result(func(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="bot", daemon=True).start()
+    return future
+
+
+THREADS = ("bot", "hireliab.resolver.")
+
+
 @pytest.fixture
 def run(clock):
     """Call in a thread of its own while fake time passes; returns its value or raises its error."""
 
-    def run(func, *args, limit=3600.0, **kwargs):
-        future = Future()
-
-        def work():
-            try:
-                future.set_result(func(*args, **kwargs))
-            except BaseException as error:
-                future.set_exception(error)
-
-        thread = threading.Thread(target=work, name="bot", daemon=True)
-        thread.start()
-        clock.advance_until(future.done, limit=limit, threads=("bot", "hireliab.resolver."))
-        thread.join(10)
+    def run(func, *args, **kwargs):
+        future = start(func, *args, **kwargs)
+        clock.advance_until(future.done, threads=THREADS)
         return future.result()
 
     return run
@@ -419,6 +427,12 @@ def test_an_order_of_somebody_else_is_not_ours(wrap, venue, pipeline, run):
     assert only(pipeline).state is State.UNKNOWN
 
 
+def test_of_a_list_the_order_that_is_ours_is_returned(wrap, venue, run):
+    venue.script.append(lost())
+    ours = lambda client_order_id: [{"clientOrderId": "another"}, venue.orders[client_order_id], None]
+    assert run(wrap(find=ours), "BTC/USDT", "buy", 1) is venue.orders[venue.placed[0]]
+
+
 def test_two_orders_for_one_call_are_told_once_as_a_duplicate(wrap, venue, pipeline, alerts):
     def find(client_order_id):
         return [{"id": 1, "clientOrderId": client_order_id}, {"id": 2, "clientOrderId": client_order_id}, {"id": 3, "clientOrderId": "x"}]
@@ -521,7 +535,8 @@ def test_a_halt_refuses_before_the_call(wrap, venue, pipeline):
     with pytest.raises(TransactionDeniedError) as caught:
         wrap()("BTC/USDT", "buy", 1)
     assert (caught.value.reason, venue.placed) == ("halted", [])
-    assert only(pipeline).result().verdict is Verdict.DENIED
+    result = only(pipeline).result()
+    assert (result.verdict, result.attempts) == (Verdict.DENIED, 0)
 
 
 def test_a_halt_is_looked_at_once_more_after_the_barrier(wrap, venue, pipeline, monkeypatch):
@@ -688,6 +703,19 @@ def test_a_key_of_an_unknown_outcome_is_unknown_again_and_calls_nothing(wrap, ve
         with pytest.raises(OutcomeUnknownError):
             run(place, "BTC/USDT", "buy", 1, price=5)
     assert len(venue.placed) == 1
+
+
+def test_who_joins_a_call_is_answered_together_with_it(wrap, venue, clock):
+    venue.script.append(lost())
+    venue.hidden = True
+    place = keyed(wrap)
+    began = clock.monotonic()
+    first = start(place, "BTC/USDT", "buy", 1, price=5)
+    clock.advance_until(lambda: clock.monotonic() >= began + 15, threads=THREADS)
+    second = start(place, "BTC/USDT", "buy", 1, price=5)
+    clock.advance_until(lambda: first.done() and second.done(), threads=THREADS)
+    assert isinstance(second.exception(), OutcomeUnknownError)
+    assert clock.monotonic() - began < 31.0
 
 
 @pytest.mark.parametrize("key", ["", 7, "x" * 201])
@@ -910,6 +938,10 @@ def test_what_cannot_be_cancelled_says_why(wrap, venue, pipeline, cancellable, r
     assert cancellable["sent"] == []
 
 
+async def find_async():
+    return {"id": 1}
+
+
 # -- at decoration -------------------------------------------------------------------------------------------------
 
 
@@ -941,6 +973,7 @@ def test_what_is_no_blocking_function_is_refused(pipeline, func):
         ({"client_order_id_arg": "cid"}, "client_order_id_arg names 'cid'"),
         ({"idempotency_key": lambda signal: signal}, "idempotency_key: takes signal"),
         ({"name": ""}, "name must be"),
+        ({"find": find_async}, "find: find_async is an async function"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_decoration(pipeline, settings, match):
@@ -968,6 +1001,42 @@ class SdkOrder:
     executedQty: str
 
 
+class Row(NamedTuple):
+    id: str
+    status: str
+
+
+class Response:
+    """Like one of requests: false for errors, and true for a "not found" in JSON."""
+
+    def __init__(self, status_code):
+        self.status_code = status_code
+        self.headers = {}
+
+    def __bool__(self):
+        return self.status_code < 400
+
+
+@pytest.mark.parametrize(
+    "shown", [Response(200), Response(404), Response(500), {"status": "failed", "code": "NotFound"}, True, False, "", 0.0, [False]]
+)
+def test_what_is_no_order_is_neither_found_nor_a_no(make, venue, run, clock, shown):
+    pipeline = make(verification_timeout=5.0)
+    looks = []
+
+    def find(client_order_id):
+        looks.append(client_order_id)
+        return shown
+
+    place = verified_transaction(pipeline, name=NAME, find=find, finds_closed=True)(venue.place_order)
+    venue.script.append(lost())
+    with pytest.raises(OutcomeUnknownError) as caught:
+        run(place, "BTC/USDT", "buy", 1)
+    before = len(looks)
+    clock.advance_until(lambda: len(looks) > before + 30, limit=36000)
+    assert pipeline.get(caught.value.transaction_id).state is State.UNKNOWN
+
+
 @pytest.mark.parametrize(
     ("shown", "order_id", "filled", "status"),
     [
@@ -977,8 +1046,10 @@ class SdkOrder:
         ([{"orderId": "b"}], "b", "0", ""),
         ("c", "c", "0", ""),
         (12, "12", "0", ""),
-        (object(), None, "0", ""),
-        ({"id": ["x"], "filled": "lots", "status": 5, "extra": 1}, None, "0", ""),
+        ({"orderId": "x", "filled": "lots", "status": 5, "extra": 1}, "x", "0", ""),
+        (Row("r", "canceled"), "r", "0", "canceled"),
+        (iter([{"txid": "t"}]), "t", "0", ""),
+        ({1: {"ordId": "d"}}.values(), "d", "0", ""),
         (OrderState(order_id="3", symbol="BTC/USDT", side="buy", type="limit", amount=Decimal(1), filled=Decimal(1),
                     status=OrderStatus.INACTIVE), "3", "1", "inactive"),
     ],
