@@ -385,7 +385,8 @@ def cancel(*, place: Place, transaction_id: str, who: str, timeout: float, as_js
     """Cancel a transaction's order at the exchange, and verify that it is closed. The bot must run."""
     with reading(place) as reader:
         txn_id = _find(reader, transaction_id).txn_id
-    _tell(_ask_bot(place, "cancel", {"transaction_id": txn_id, "who": who}, timeout), as_json=as_json)
+    answer = _ask_bot(place, "cancel", {"transaction_id": txn_id, "who": who}, timeout)
+    _tell(answer, as_json=as_json, subject=f"cancel of transaction {txn_id}")
 
 
 @transactions.command()
@@ -424,19 +425,19 @@ def _answer(place: Place, command: str, args: dict[str, Any], timeout: float) ->
     return content if isinstance(content, dict) else {}
 
 
-def _tell(result: dict[str, Any], *, as_json: bool) -> None:
+def _tell(result: dict[str, Any], *, as_json: bool, subject: str = "") -> None:
     """A result that the bot answered; exits with 1 where its outcome is not known."""
     verdict = result.get("verdict")
     if as_json:
         echo_json({"bot": True, **result})
     else:
-        words = [f"transaction {result.get('transaction_id')}: {verdict}"]
+        parts = [f"{subject or 'transaction ' + str(result.get('transaction_id'))}: {verdict}"]
         if result.get("order_id"):
-            words.append(f"order {result['order_id']} {result.get('order_status') or ''}".strip())
-        words.append(f"filled {result.get('filled')}, not filled {result.get('remaining')}")
+            parts.append(f"order {result['order_id']} {result.get('order_status') or ''}".strip())
+        parts.append(f"filled {result.get('filled')}, not filled {result.get('remaining')}")
         if result.get("reason"):
-            words.append(str(result["reason"]))
-        click.echo(clean("; ".join(words)))
+            parts.append(str(result["reason"]))
+        click.echo(clean("; ".join(parts)))
         if verdict == Verdict.UNKNOWN.value:
             click.echo("the outcome is not known yet; the bot goes on with it: see 'show'")
     if verdict == Verdict.UNKNOWN.value and result.get("kind") == "CANCEL":

@@ -465,7 +465,8 @@ def test_a_bot_is_asked_and_its_answer_is_shown(owned, run, monkeypatch, args, a
     monkeypatch.setattr(_operator_client, "ask", ask)
     code, out, _ = run("transactions", *args)
     assert (code, seen) == (0, [asked])
-    assert "transaction T: COMPLETED; order 19" in out
+    subject = f"cancel of transaction {ROWS['resting'].txn_id}" if args[0] == "cancel" else "transaction T"
+    assert out.startswith(f"{subject}: COMPLETED; order 19")
     assert read_json(run, "transactions", *args) == {"bot": True, **answer}
 
 
