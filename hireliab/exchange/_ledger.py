@@ -265,9 +265,9 @@ class Ledger:
         except (JournalError, ClosedError) as error:
             _log.warning("watermark %s was not kept: %s", order_id, error)
 
-    def note_send(self, order: Order) -> None:
-        """An order is about to be sent: an equal one within the venue's duplicate window is refused because of it."""
-        now = self._clock.monotonic()
+    def note_send(self, order: Order, *, age: float = 0.0) -> None:
+        """An order was sent `age` seconds ago: an equal one within the venue's duplicate window is refused for it."""
+        now = self._clock.monotonic() - age
         with self._lock:
             self._sends.append((now, order))
             while self._sends and self._sends[0][0] < now - DUPLICATE_WINDOW:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from hireliab.core import _kill_points
 from hireliab.core.clock import Clock
-from hireliab.exchange._ledger import Ledger
+from hireliab.exchange._ledger import DUPLICATE_WINDOW, Ledger
 from hireliab.exchange._resolver import Resolver
 from hireliab.exchange.adapter import ExchangeAdapter, OrderListing, Unavailable
 from hireliab.exchange.journal import Journal
@@ -113,6 +113,11 @@ def recover(
         owner: Who claims them (T27): one barrier for all.
     """
     records = [record if record.state.is_terminal else _claimed(record, owner, clock) for record in records]
+    # The newest first; what was sent a moment before the restart explains a "duplicate order" right after it.
+    now = clock.time()
+    recent = [r for r in ledger.journal.select(limit=100) if r.sent_wall and 0 <= now - r.sent_wall < DUPLICATE_WINDOW]
+    for record in reversed(recent):
+        ledger.note_send(record.order, age=now - (record.sent_wall or now))
     claims = [(record, f"T27 claimed by {owner}") for record in records if not record.state.is_terminal]
     if claims:
         ledger.journal.write_many(claims, barrier=True)

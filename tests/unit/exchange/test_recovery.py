@@ -11,6 +11,7 @@ from hireliab.exchange.sqlite_journal import SQLiteJournal
 from hireliab.exchange.transaction import Proof, Record, State, Verdict
 from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
 from hireliab.testing import ScriptedExchange
+from tests.support.pipeline import decide, finish, market
 
 
 @pytest.fixture
@@ -211,3 +212,16 @@ def test_stop_lists_what_is_undecided_and_waits_for_none_of_it(clock, exchange, 
 
 def test_the_account_type_is_part_of_the_binding():
     assert Account(venue="a", host="b", identity="c") != Account(venue="a", host="b", identity="d")
+
+
+def test_a_duplicate_answer_right_after_a_restart_is_explained_by_the_order_before_it(clock, exchange, start):
+    first = start()
+    assert finish(clock, first, market(first)).verdict is Verdict.COMPLETED
+    first.stop()
+    second = start()
+    exchange.script.append("duplicate")
+    began = clock.monotonic()
+    again = market(second)
+    finish(clock, second, again)
+    assert decide(clock, again).verdict is Verdict.REJECTED
+    assert clock.monotonic() - began < 30.0  # no fence: nothing of it can arrive late
