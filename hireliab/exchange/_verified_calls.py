@@ -10,7 +10,15 @@ from typing import Any
 
 from hireliab.core import config
 from hireliab.errors import ConfigError, MalformedResponseError, NotSentError
-from hireliab.exchange._verified_values import Parameters, client_id_of, from_text, order_state, orders_in, to_text
+from hireliab.exchange._verified_values import (
+    Parameters,
+    client_id_of,
+    from_text,
+    order_state,
+    orders_in,
+    to_text,
+    words_of,
+)
 from hireliab.exchange.adapter import Absent, Found, OrderRead, Unavailable
 from hireliab.exchange.journal import Journal
 from hireliab.exchange.transaction import Record, Transaction
@@ -154,7 +162,7 @@ class CallBook:
             value = finder.find(**finder.parameters.pick(known))
             shown = orders_in(value)
         except Exception as error:  # the user's function may raise anything; none of it is a "no"
-            _log.warning("transaction %s: its look-up failed: %s: %s", record.txn_id, type(error).__name__, error)
+            _log.warning("transaction %s: its look-up failed: %s", record.txn_id, words_of(error))
             return Unavailable(error), None
         if not shown:
             return Absent("the function's look-up"), None

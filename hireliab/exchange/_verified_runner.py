@@ -28,7 +28,7 @@ from hireliab.errors import (
 )
 from hireliab.exchange._runner import VERIFY_DELAYS
 from hireliab.exchange._verified_arguments import Call, Shape
-from hireliab.exchange._verified_values import order_state
+from hireliab.exchange._verified_values import order_state, words_of
 from hireliab.exchange.adapter import Found, OrderState
 from hireliab.exchange.transaction import BY_ID, Proof, Record, State, Transaction, Verdict, new_id, seen
 from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
@@ -200,7 +200,8 @@ class CallRunner:
         except BaseException as error:
             # Not called, so whatever the disk holds now, the verdict is true.
             reason = error if isinstance(error, HireliabError) else NotSentError(f"{self._shape.name}: {error!r}")
-            self._decide(transaction, lambda: pipeline._runner._not_sent(transaction, reason))
+            self._quietly(transaction, lambda: pipeline._runner._not_sent(transaction, reason))
+            self._quietly(transaction, lambda: self._book.end(transaction.id))
             raise
 
     # -- the call ---------------------------------------------------------------------------------------------
@@ -236,8 +237,8 @@ class CallRunner:
             return True
         try:
             return bool(judge(error))
-        except Exception:
-            _log.exception("%r: the judge of this exception failed; it counts as ambiguous", error)
+        except Exception as failure:
+            _log.error("the judge of a %s failed, so it is ambiguous: %s", type(error).__name__, words_of(failure))
             return False
 
     def _returned(self, transaction: Transaction, call: Call, value: Any) -> Any:
@@ -257,7 +258,7 @@ class CallRunner:
     def _ambiguous(self, transaction: Transaction, call: Call, error: Exception) -> Any:
         """It raised, and may have placed the order: find out; never call again."""
         transaction.answer_error(error)
-        words = f"{type(error).__name__}: {error}"
+        words = words_of(error)
         self._move(transaction, "T9", State.RESOLVING, cause=words, reason=words)
         found = self._look(transaction, call) if self._has_find else None
         if found is None:
@@ -401,10 +402,11 @@ class CallRunner:
             raise
 
     def _fail(self, transaction: Transaction, row: str, proof: Proof, error: Exception) -> None:
-        self._decide(transaction, lambda: self._pipeline._runner._fail(transaction, row, proof, error))
-
-    def _decide(self, transaction: Transaction, write: Callable[[], None]) -> None:
-        self._quietly(transaction, write)
+        transaction.answer_error(error)
+        words = words_of(error)
+        # Proven never to have left: the key is free, so that the bot's loop may ask again with it.
+        key = transaction.record.idempotency_key if proof is Proof.REJECTED else None
+        self._move(transaction, row, State.FAILED, cause=words, proof=proof, reason=words, idempotency_key=key)
         self._quietly(transaction, lambda: self._book.end(transaction.id))
 
     @staticmethod

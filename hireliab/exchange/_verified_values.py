@@ -11,6 +11,7 @@ import dataclasses
 import enum
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, ValuesView
 from decimal import Decimal
 from typing import Any
@@ -29,6 +30,7 @@ CLOSED = frozenset(("done", "filled", "closed", "canceled", "cancelled", "expire
 """What venues call an order that can have no later fill, in lower case."""
 _FULL = frozenset(("done", "filled"))
 _SECRETS = ("key", "secret", "token", "password", "passphrase", "auth", "credential")
+_QUERY = re.compile(r"\?[^\s'\"<>)]+")
 MOST_TEXT = 2048
 """Bytes of a call's arguments that the journal keeps."""
 
@@ -210,6 +212,15 @@ def closed_with(value: Any, wanted: Order) -> str | None:
     if order.filled == money.ZERO:
         return "unfilled"
     return "filled" if money.ZERO < order.amount <= order.filled else "partial"
+
+
+def words_of(error: BaseException) -> str:
+    """
+    An exception of a user's function for the journal, logs and alerts.
+
+    Without the queries of URLs: requests puts the whole address into its texts, and signed APIs put keys into it.
+    """
+    return word(f"{type(error).__name__}: {_QUERY.sub('?...', str(error))}", 500)
 
 
 def word(text: str, most: int) -> str:

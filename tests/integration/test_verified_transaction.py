@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -220,6 +223,41 @@ def test_a_cancel_whose_answer_is_lost_is_verified(exchange, open_pipeline):
     assert place.cancel(transaction.id) is True
     child = pipeline.transactions()[0]
     assert (child.record.parent_id, child.result().verdict) == (transaction.id, Verdict.CANCELLED)
+
+
+class Ccxt:
+    """As much of a ccxt exchange as the document's example needs; the first answer is lost."""
+
+    def __init__(self):
+        self.orders = []
+
+    def create_order(self, symbol, kind, side, amount, price, params):
+        self.orders.append({"id": str(len(self.orders)), "symbol": symbol, "status": "open", "filled": 0.0, **params})
+        if len(self.orders) == 1:
+            raise ConnectionResetError("the answer is lost")
+        return self.orders[-1]
+
+    def fetch_orders(self, symbol, params):
+        return [order for order in self.orders if order["symbol"] == symbol]
+
+
+def test_the_documents_example_does_what_it_says(exchange, tmp_path, monkeypatch):
+    at = exchange()
+    text = (Path(__file__).parents[2] / "docs" / "verified-function.rst").read_text(encoding="utf-8")
+    code = textwrap.dedent(re.search(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text)[1])
+    assert code.count('{"token": "..."}') == 1
+    code = code.replace('{"token": "..."}', repr({"token": at.token, "base_url": at.url}))
+    ccxt = SimpleNamespace(InsufficientFunds=type("InsufficientFunds", (Exception,), {}), InvalidOrder=KeyError)
+    monkeypatch.setitem(sys.modules, "ccxt", ccxt)
+    monkeypatch.setenv("HIRELIAB_HOME", str(tmp_path / "home"))
+    space = {"exchange": Ccxt(), "__name__": "bot"}
+    try:
+        exec(code, space)
+        again = space["place_order"]("BTC/USDT", "buy", 0.001, 60000, signal_id="2026-05-01T10:00 breakout")
+    finally:
+        space["verifier"].stop()
+        space["adapter"].stop()
+    assert space["exchange"].orders == [again]
 
 
 def start_bot(at, tmp_path, how, price):

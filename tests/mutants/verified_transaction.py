@@ -47,6 +47,8 @@ MUTANTS = [
      " and record.order.client_order_id != \"\"", ""),
     ("another's order is ours", _CALLS, "if not ours or client_id_of(order) in (None, ours)", "if True"),
     ("a duplicate is not told", _CALLS, "        if len(mine) > 1:", "        if len(mine) > 99:"),
+    ("addresses are written with their queries", _VALUES, "_QUERY.sub('?...', str(error))", "error"),
+    ("a key stays taken after not sent", _RUNNER, "if proof is Proof.REJECTED else None", "if proof else None"),
     ("a response object is an order", _VALUES,
      "if not _id_of(_unwrapped(item)) and client_id_of(item) is None:", "if False:"),
     ("what is false is a no", _VALUES, "    if value is None or (isinstance(value, Mapping) and not value):", "    if not value:"),

@@ -302,7 +302,7 @@ def test_a_refusal_that_was_named_passes_untouched_and_the_row_is_rejected(wrap,
     with pytest.raises(FundsError) as caught:
         wrap(refused=refused)("BTC/USDT", "buy", 1)
     assert caught.value is error
-    assert (only(pipeline).result().verdict, only(pipeline).result().reason) == (Verdict.REJECTED, "empty")
+    assert (only(pipeline).result().verdict, only(pipeline).result().reason) == (Verdict.REJECTED, "FundsError: empty")
 
 
 def test_hireliabs_own_refusals_need_no_naming_but_duplicate_is_no_refusal(wrap, venue, pipeline, run):
@@ -803,6 +803,17 @@ def test_an_equal_call_waits_until_the_one_from_before_the_restart_is_decided(ma
     assert run(place, "BTC/USDT", "buy", 1)["id"] == "v2"  # the first is found meanwhile
 
 
+def test_a_call_waits_for_an_order_from_before_the_restart_on_its_symbol(make, wrap, left, venue, exchange, run):
+    left(kind="ORDER", name=None)
+    exchange.blind = ApiError("maintenance")
+    pipeline = make()
+    place = wrap(to=pipeline)
+    with pytest.raises(TransactionDeniedError) as caught:
+        run(place, "BTC/USDT", "sell", 1)
+    assert (caught.value.reason, venue.placed) == ("recovering", [])
+    assert place("ETH/USDT", "sell", 1)["id"] == "v1"
+
+
 def test_the_facts_of_decided_calls_do_not_pile_up(make, wrap, venue, pipeline, run, decide):
     place = wrap()
     place("BTC/USDT", "buy", 1)
@@ -821,6 +832,21 @@ def test_no_secret_and_no_long_argument_reaches_the_journal():
     kept = json.loads(to_text("f", {"api_key": "s1", "token": "s2", "password": "s3", "params": {"secret": "s4", "a": 1},
                                     "note": "x" * 5000, "symbol": "BTC"}))  # fmt: skip
     assert kept == {"function": "f", "arguments": {"params": {"a": 1}, "symbol": "BTC"}}
+
+
+@pytest.mark.parametrize("settings", [{}, {"refused": ApiError}, {"not_sent": ApiError}])
+def test_no_key_of_a_signed_address_reaches_journal_log_or_alert(wrap, venue, pipeline, alerts, run, caplog, settings):
+    secret = "Max retries exceeded with url: /order?apiKey=SECRET&signature=SECRET (Caused by Reset('x'))"
+    venue.script.append(lost(ApiError(secret)))
+    venue.blind = ApiError(secret)
+    with pytest.raises((ApiError, OutcomeUnknownError)) as caught:
+        run(wrap(**settings), "BTC/USDT", "buy", 1)
+    pipeline._journal.facts("")
+    told = [repr(only(pipeline).record), repr(pipeline._journal.log(only(pipeline).id)), repr(list(alerts)), caplog.text]
+    if isinstance(caught.value, OutcomeUnknownError):
+        told.append(str(caught.value))
+    assert [text for text in told if "SECRET" in text] == []
+    assert "url: /order?... (Caused by" in only(pipeline).record.reason
 
 
 # -- cancelling ----------------------------------------------------------------------------------------------------
