@@ -663,7 +663,8 @@ def test_on_a_terminal_no_line_is_longer_than_it(folder, columns, no_color):
 def test_without_rich_a_terminal_gets_the_plain_table(folder, run):
     plain = run("transactions", "list")[1]
     out = on_a_terminal(130, ["transactions", "list"], {}, before="sys.modules['rich'] = None; ")
-    assert out.replace("\r", "").splitlines()[:8] == plain.splitlines()[:8]
+    ages = re.compile(r" +[0-9]+ (s|min|h|days) ")  # the other process has a clock that goes on
+    assert ages.sub("", out.replace("\r", "")).splitlines()[:8] == ages.sub("", plain).splitlines()[:8]
 
 
 def on_a_terminal(columns, args, env, before=""):
