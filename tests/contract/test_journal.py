@@ -87,6 +87,17 @@ def test_a_record_survives_a_restart(open_journal):
     assert second.watermark == "2147483999"
 
 
+def test_the_newest_watermark_is_kept_however_often_it_moves(open_journal):
+    first = open_journal()
+    for order_id in ("5", "7"):
+        first.note_watermark(order_id)
+        first.write(record(order_id), cause="test", barrier=True)
+    first.note_watermark("8")
+    first.note_watermark("9")
+    first.close()
+    assert open_journal().watermark == "9"
+
+
 def test_a_version_is_written_once(open_journal):
     journal = open_journal()
     journal.write(record(), cause="test", barrier=True)
