@@ -3,6 +3,7 @@ Kill a trading bot again and again, then compare its books with the exchange's.
 
     python tests/crash/campaign.py --kills 200 --seed 7 [--profile null-client-ids] [--keep DIR]
     python tests/crash/campaign.py --stage labels --seed 7      (one kill at each label of core/_kill_points.py)
+    python tests/crash/campaign.py --stage restore --kills 20 --seed 7      (the journal comes from a back-up)
     python tests/crash/campaign.py --stage limits --seed 7      (or limits-restarts)
     python tests/crash/campaign.py --kills 10 --seed 7 --break no_barrier
 
@@ -222,7 +223,8 @@ class Campaign:
         self.zygote = Child([str(HERE / "worker.py"), str(self.folder)], self.folder / "zygote.log")
         self.wall_minus_mono = time.time_ns() - time.monotonic_ns()
 
-    limited = False
+    limited = restored = False
+    long_share = None  # of the lives that are long, where it differs from LONG_SHARE
 
     @property
     def profile(self):
@@ -322,7 +324,7 @@ class Campaign:
         mode = deck[n % len(deck)]
         if n == 0 and mode == "early":
             mode = "random"
-        lives = LONG if rng.random() < LONG_SHARE[self.profile] else SHORT
+        lives = LONG if rng.random() < (self.long_share or LONG_SHARE[self.profile]) else SHORT
         if self.mutant:
             lives, mode = self.mutant.lives, self.mutant.mode or mode
         life = rng.uniform(0.0, 0.09) if mode == "early" else rng.uniform(*lives)
@@ -459,6 +461,7 @@ class Campaign:
             "wall_minus_mono": self.wall_minus_mono,
             "faults_off": self.faults_off,
             "limits": self.limited,
+            "restored": self.restored,
             "halts": self.halts,
             "require": self.requirements(),
         }
@@ -545,6 +548,10 @@ def stage(name):
         import labels
 
         return labels.LabelsCampaign
+    if name == "restore":
+        import restore
+
+        return restore.RestoreCampaign
     return {"storm": Campaign, "limits": LimitsCampaign, "limits-restarts": RestartsCampaign}[name]
 
 
@@ -553,7 +560,7 @@ def main(arguments=None):
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock; it is printed")
     parser.add_argument("--profile", choices=("default", "null-client-ids"), default="default")
-    parser.add_argument("--stage", choices=("storm", "labels", "limits", "limits-restarts"), default="storm")
+    parser.add_argument("--stage", choices=("storm", "labels", "restore", "limits", "limits-restarts"), default="storm")
     parser.add_argument("--classes", default="calm,lost,dropped,stormy", help="of faults, for the stage of labels")
     parser.add_argument("--break", dest="break_", default=None, choices=tuple(mutants.SETTINGS), help="a deliberately broken pipeline, see mutants.py")
     parser.add_argument("--keep", metavar="DIR", default=None, help="keep all files there; else they go when all is well")

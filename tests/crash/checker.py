@@ -72,6 +72,9 @@ class Check:
             self.adds_by_txn[str(client).rpartition("-")[2]] += requests
         if self.journal.sound != "ok":
             self.blame("I4", f"the journal is damaged: {self.journal.sound}")
+        if self.run["restored"]:
+            self.after_restore()
+            return
         self.sent_after_intent()
         self.sent_once()
         self.obeyed_halts()
@@ -91,6 +94,25 @@ class Check:
         if self.run["limits"]:
             self.limits()
         self.requirements()
+
+    def after_restore(self):
+        """The journal came from a back-up: what it holds at the end must be what the exchange holds."""
+        self.told, self.phases, self.claims = Counter(), Counter(), 0
+        self.sums()
+        self.ends()
+        swept = {order for note in self.promises if note["t"] == "swept" for order in note["orders"]}
+        adopted = [note["order_id"] for note in self.promises if note["t"] == "adopted"]
+        words = {entry["txn_id"] for entry in self.journal.log if entry["cause"].startswith("T28 adopted by the campaign")}
+        rows = {row["order_id"] for row in self.journal.rows.values() if row["txn_id"] in words}
+        if not swept == set(adopted) == rows or len(adopted) != len(rows):
+            self.blame("I4", f"orphans {sorted(swept)}, adopted {adopted}, rows of adopted orders {sorted(rows)}")
+        if len(adopted) < self.run["require"]["adopted"]:
+            self.blame("HARNESS", f"{len(adopted)} orders were adopted, {self.run['require']['adopted']} are required")
+        for note in self.promises:
+            if note["t"] == "dead":
+                self.blame("I4", f"life {note['inc']}: something raised that must not: {note['error'][-600:]}")
+        print(f"\ncrash campaign: stage restore, seed {self.run['seed']}: {len(self.truth.by_client)} orders at the exchange,")
+        print(f"  {len(self.journal.rows)} rows in the journal, {len(adopted)} of them adopted")
 
     # -- I1, I2: what was sent ------------------------------------------------------------------------------------
 
@@ -685,7 +707,8 @@ def count(words):
 def main(folder):
     check = Check(Path(folder))
     check.all()
-    check.table()
+    if not check.run["restored"]:
+        check.table()
     (Path(folder) / "report.json").write_text(json.dumps(check.report()))
     kinds = Counter(kind for kind, _ in check.problems)
     shown = Counter()

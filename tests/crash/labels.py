@@ -33,7 +33,7 @@ PLACES = {
     "L15": {},
     "L19": {"before": "L04"},
     "L20": {"before": "L05"},
-    "L21": {"before": "L07"},
+    "L21": {"before": "L07", "only_before": ("resting", "stop_limit")},  # what rests shows its client order id
     "L22": {"only": ("resting", "give_up")},
     "L23": {"only": ("resting", "give_up")},
     "L24": {"only": ("resting", "give_up")},
@@ -70,7 +70,8 @@ class LabelsCampaign(Campaign):
         rng = random.Random(f"{self.seed}/{weather}/{label}")
         for turn in range(TRIES):
             if "before" in needs:
-                self.life(needs["before"], weather, PATIENCE)
+                kinds = {"only": needs["only_before"]} if "only_before" in needs else {}
+                self.life(needs["before"], weather, PATIENCE, **kinds)
             hit = rng.randint(1, 4) if turn == 0 and not needs.get("empty") and "before" not in needs else 1
             if self.life(label, weather, PATIENCE, hit=hit, **more):
                 self.deaths[f"{label} {weather}"] += 1

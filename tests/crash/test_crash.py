@@ -256,6 +256,12 @@ def test_the_unbroken_pipeline_passes_where_the_broken_ones_fail(name, broken):
 
 
 @pytest.mark.slow
+def test_orders_that_a_restored_back_up_does_not_know_are_found_and_adopted():
+    code, printed = campaign("--stage", "restore", "--kills", "12", timeout=240)
+    assert code == 0, printed
+
+
+@pytest.mark.slow
 def test_under_the_real_limits_fifty_unknowns_are_decided_without_one_request_too_many(capsys):
     code, printed = campaign("--stage", "limits", timeout=300)
     with capsys.disabled():

@@ -200,6 +200,8 @@ class Bot:
 
     def finish(self):
         plan = self.plan
+        if plan.get("sweep"):
+            self.adopt()
         rest = range(plan["next"], plan["last"] + 1) if plan.get("last") else ()
         self.run(itertools.chain(plan["resume"], rest), stage="after")
         self.settle(plan["settle"])
@@ -236,6 +238,14 @@ class Bot:
                 order_id=str(order["id"]) if word == "completed" else None,
             )
             self.note("resolved", txn=transaction.id, word=word, verdict=result.verdict.value)
+
+    def adopt(self):
+        """The operator looks for orders that a restored journal does not know, and takes each in."""
+        orphans = self.pipeline.sweep_orphans()
+        self.note("swept", orders=[order.order_id for order in orphans])
+        for order in orphans:
+            transaction = self.pipeline.adopt(order.order_id, who="the campaign")
+            self.note("adopted", order_id=order.order_id, txn=transaction.id)
 
     def list_fills(self):
         """Ask for the executions of some decided orders, so that the journal holds them."""
