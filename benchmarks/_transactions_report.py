@@ -195,13 +195,21 @@ def losses(found: Findings) -> Iterator[str]:
         if cell.bot.startswith(OURS) or mine is None or not result.checked or result.rate.median <= mine.rate.median:
             continue
         lost.append((cell, result.rate.median / mine.rate.median))
-    if not lost:
+    shares = {
+        bot: [f"{share:.1f} x with {_where(cell)}" for cell, share in lost if cell.bot == bot]
+        for bot in dict.fromkeys(cell.bot for cell, _ in lost)
+    }
+    for threads in dict.fromkeys(threads for threads, _ in found.http):
+        theirs, ours = (result for of, result in found.http if of == threads)
+        if theirs.rate.median > ours.rate.median and theirs.checked and ours.checked:
+            share = f"{theirs.rate.median / ours.rate.median:.1f} x with {_threads(threads)}"
+            shares.setdefault("bare requests bot over HTTP, nothing durable", []).append(share)
+    if not shares:
         yield "hireliab loses to nobody here."
         return
     yield "Where hireliab loses (their orders/s as a multiple of ours):"
-    for bot in dict.fromkeys(cell.bot for cell, _ in lost):
-        shares = "; ".join(f"{share:.1f} x with {_where(cell)}" for cell, share in lost if cell.bot == bot)
-        yield from _wrapped(f"  {bot}: {shares}")
+    for bot, figures in shares.items():
+        yield from _wrapped(f"  {bot}: {'; '.join(figures)}")
 
 
 def _wrapped(text: str) -> list[str]:
@@ -263,7 +271,7 @@ def _http(found: Findings) -> list[str]:
         for threads, result in found.http
     ]
     heads = ("bot", "threads", "orders/s (low-high)", "p50 ms", "p99 ms")
-    return harness.table("Over HTTP, at the simulator on loopback (bare: requests, nothing durable)", heads, rows)
+    return harness.table("Over HTTP, at the simulator on loopback (bare: requests, two calls, no file)", heads, rows)
 
 
 def _long(bot: str) -> str:

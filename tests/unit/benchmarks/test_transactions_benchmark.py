@@ -308,6 +308,7 @@ def test_what_was_not_measured_or_does_not_count_reaches_no_goal():
 def test_the_report_says_where_hireliab_loses_and_who_is_missing():
     text = "\n".join(report.lines(findings(absent={"DBOS": "not installed"})))
     assert "naive: 2.0 x with 1 thread at 0 ms" in text
+    assert "over HTTP, nothing durable: 3.0 x with 1 thread" in text
     assert "NOT COMPARED: DBOS as shipped: not installed" in text
     assert "30.00x" in text
     assert max(map(len, text.splitlines())) <= harness.WIDTH + 8
@@ -315,7 +316,8 @@ def test_the_report_says_where_hireliab_loses_and_who_is_missing():
 
 def test_the_report_marks_what_does_not_count_and_claims_no_loss_to_it():
     speed = findings().speed | {Cell("naive", 1, 0.0): result(9999, problem="lost an order")}
-    text = "\n".join(report.lines(findings(speed=speed)))
+    http = [(1, result(100, name="bare")), (1, result(100, name="hireliab"))]
+    text = "\n".join(report.lines(findings(speed=speed, http=http)))
     assert "naive NOT COUNTED" in text
     assert "hireliab loses to nobody here." in text
 
