@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -86,6 +87,8 @@ try:
     print("placed", place_order("BTC/USDT", "buy", "0.001", sys.stdin.readline().strip(), "signal-1")["id"], flush=True)
 except hireliab.HireliabError as error:
     print(type(error).__name__, getattr(error, "presumed_absent", None), flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
 pipeline.wait_resolved(20)
 for transaction in pipeline.transactions():
     print(transaction.result().verdict.value, transaction.result().order_id, flush=True)
@@ -277,15 +280,31 @@ def end(bot):
     return output.splitlines()
 
 
-def test_killed_between_send_and_answer_the_restart_finds_the_order_and_the_loop_places_no_second(exchange, tmp_path):
-    at = exchange({"route": ADD, "kind": "delay", "seconds": 4, "nth": 1})  # processed at once, answered later
-    price = at.price()
-    bot = start_bot(at, tmp_path, "normal", price)
+def wait_for_order(at, bot):
     assert bot.stdout.readline() == "sending\n"
     give_up = time.monotonic() + 20
     while not at.accepted():
         assert time.monotonic() < give_up
         time.sleep(0.01)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_between_send_and_answer_passes_at_once_and_the_order_is_found(exchange, tmp_path):
+    at = exchange({"route": ADD, "kind": "delay", "seconds": 30, "nth": 1})
+    bot = start_bot(at, tmp_path, "normal", at.price())
+    wait_for_order(at, bot)
+    bot.send_signal(signal.SIGINT)
+    output = end(bot)
+    (order_id,) = at.accepted()
+    assert output == ["interrupted", f"COMPLETED {order_id}"]
+    assert at.adds() == 1
+
+
+def test_killed_between_send_and_answer_the_restart_finds_the_order_and_the_loop_places_no_second(exchange, tmp_path):
+    at = exchange({"route": ADD, "kind": "delay", "seconds": 4, "nth": 1})  # processed at once, answered later
+    price = at.price()
+    bot = start_bot(at, tmp_path, "normal", price)
+    wait_for_order(at, bot)
     bot.kill()
     end(bot)
     (order_id,) = at.accepted()
