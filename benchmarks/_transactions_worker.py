@@ -142,18 +142,16 @@ def flight(folder: Path, number: int) -> dict[str, Any]:
     Let transactions wait for an exchange that shows their orders as New, then let it fill them.
 
     Returns:
-        number, rss_each (bytes), threads_before and threads_during (of the whole process), problem.
+        number, rss_each (bytes), threads (of the whole process while they wait), problem.
     """
     exchange = StubExchange()
     bot = HireliabBot(exchange, folder, durability="strict", max_running=number, verification_timeout=600.0)
     pipeline = bot.pipeline
     for i in range(WARM_UP):
         bot.trade(i)
-    wait_until(lambda: _threads_named("hireliab.txn.") == 0, 2.0)  # those that wait to be used again stay
     gc.collect()
     exchange.held = True
-    before, threads_before = rss(), kernel_threads()
-    spare = _threads_named("hireliab.txn.")
+    before = rss()
     handles = [
         pipeline.submit(
             pipeline.create_transaction(type="market_buy", symbol=SYMBOL, amount=amount_of(i), idempotency_key=f"f-{i}")
@@ -162,7 +160,7 @@ def flight(folder: Path, number: int) -> dict[str, Any]:
     ]
     waiting = wait_until(lambda: all(h.transaction.state is State.ACKED for h in handles), PATIENCE)
     gc.collect()
-    during, threads_during = rss(), kernel_threads()
+    during, threads = rss(), kernel_threads()
     exchange.held = False
     results = [handle.result(PATIENCE) for handle in handles]
     completed = sum(result.verdict is Verdict.COMPLETED for result in results)
@@ -175,8 +173,7 @@ def flight(folder: Path, number: int) -> dict[str, Any]:
     return {
         "number": number,
         "rss_each": (during - before) / number,
-        "threads_before": threads_before - spare,
-        "threads_during": threads_during,
+        "threads": threads,
         "problem": problem,
     }
 
@@ -189,10 +186,6 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def _threads_named(prefix: str) -> int:
-    return sum(thread.name.startswith(prefix) for thread in threading.enumerate())
 
 
 def rss() -> int:

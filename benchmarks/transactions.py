@@ -239,6 +239,6 @@ def _flight(folder: Path, number: int) -> Flight:
     return Flight(
         number=number,
         rss_each=told["rss_each"],
-        threads_beside=told["threads_during"] - number,
+        threads_beside=told["threads"] - number,
         problem=told["problem"],
     )
