@@ -81,7 +81,7 @@ def faults(weather):
         ("delay", 0.015, {"seconds": 1.0}),
         ("late", 0.015, {"seconds": LATE}),
         ("late_close", 0.015, {"seconds": LATE}),
-        ("throttle", 0.01, {"seconds": 1}),
+        ("throttle", 0.005, {"seconds": 1}),
         ("drip", 0.005, {"seconds": 0.05}),
         ("no_id", 0.01, {}),
         ("wrong_id", 0.01, {}),
@@ -93,7 +93,7 @@ def faults(weather):
         ("http_502", 0.015, {}),
         ("truncated_json", 0.01, {}),
         ("delay", 0.005, {"seconds": 1.0}),
-        ("throttle", 0.005, {"seconds": 1}),
+        ("throttle", 0.002, {"seconds": 1}),
         ("drip", 0.002, {"seconds": 0.05}),
     ]
     cancel = [("answer_lost", 0.06, {}), ("request_lost", 0.04, {}), ("http_502", 0.03, {}), ("late_close", 0.02, {"seconds": LATE})]
@@ -289,7 +289,8 @@ class Campaign:
             "venue": {name: self.venue[name] for name in ("base_url", "api_key", "api_secret")},
             "timeouts": TIMEOUTS,
             "pipeline": self.pipeline(),
-            "rate_limits": "off",
+            # Not "off": then nobody would wait where the exchange asks for a pause.
+            "rate_limits": "off" if self.mutant else {"scale": 1000},
             "break": self.options.break_,
             "twins": bool(self.mutant and self.mutant.twins),
             "resume": open_numbers + old,
@@ -406,6 +407,7 @@ class Campaign:
     def last_life(self):
         self.unhalt()
         self.weather("calm")
+        self.sweep()  # our own orders have moved the prices
         self.admin("POST", "/settings", {"reject_probability": 0})
         self.faults_off = time.time()
         self.run_last(settle=10.0 if self.options.break_ else 25.0, calm=8 if self.options.break_ else 40)
@@ -499,6 +501,7 @@ class LimitsCampaign(Campaign):
     def plan(self, **more):
         plan = {
             "rate_limits": None,
+            "fills": 0,  # the listing that they need has a limit, too
             "timeouts": {"connect_timeout": 2, "read_timeout": 2, "total_timeout": 2},
             "kinds": ("market", "resting", "crossing"),
             "threads": 60,

@@ -351,6 +351,7 @@ class Check:
                 if throttled and after["received_mono"] - before["received_mono"] < back_off:
                     early = (after["received_mono"] - before["received_mono"]) / 1e9
                     self.blame("I10", f"client order id {client}: throttled, and sent again after {early:.3f} s")
+        self.throttled_reads()
         lived, begun = 0.0, [note["wall"] for note in self.promises if note["t"] == "start"]
         last = max((note["wall"] for note in self.promises), default=0.0)
         for begin, end in self.lives.values():
@@ -372,6 +373,29 @@ class Check:
         for what, (number, most) in self.spent.items():
             if number > most:
                 self.blame("I10", f"{number} {what}, at most {most:.0f} are allowed for {orders} orders in {lived:.0f} s")
+
+    def throttled_reads(self):
+        """
+        The same read does not come again before the pause is over; one that was under way already, or that the next
+        life makes, may. Few of them: which is which cannot be told exactly.
+        """
+        starts = sorted(begin for begin, _ in self.lives.values())
+        last, throttled, early = {}, 0, []
+        for request in self.truth.requests:
+            key = (request["path"], request["body"])
+            if request["path"].startswith((ADD, CANCEL)):
+                continue
+            before = last.pop(key, None)
+            if before is not None:
+                passed = (request["received_mono"] - before["received_mono"]) / 1e9
+                walls = [self.truth.wall(r["received_mono"]) for r in (before, request)]
+                if 0.1 < passed < 0.95 and bisect.bisect(starts, walls[0]) == bisect.bisect(starts, walls[1]):
+                    early.append(f"n={request['n']} after {passed:.2f} s")
+            if request["fault"] == "throttle" or request["status"] == 429:
+                throttled += 1
+                last[key] = request
+        if not self.run["limits"] and self.run["break"] is None and len(early) > max(2, throttled / 10):
+            self.blame("I10", f"{len(early)} of {throttled} throttled reads came again too soon: {', '.join(early[:5])}")
 
     def obeyed_halts(self):
         """While the file HALT was there, nothing was sent that it forbids; half a second for what was on its way."""
@@ -493,6 +517,8 @@ class Check:
             answer = answers.get(txn)
             if any(self.truth.last(order)["reason"] == "collar" for order in self.orders_of(txn)):
                 continue  # the price of our own resting orders was in its way, and the exchange closed it
+            if any(request["code"] == "PriceConditionFailed" for request in self.adds_by_txn[txn]):
+                continue  # our own orders had moved the price past its trigger
             if answer is None or answer["value"] is not True:
                 told = None if answer is None else (answer["error"] or answer["value"], answer["verdict"], answer["reason"])
                 self.blame("LIVENESS", f"faults off: transaction {txn} ({note['kind']}): the caller was told {told}")

@@ -252,7 +252,7 @@ class Bot:
         from hireliab.errors import HireliabError
 
         filled = [t for t in self.pipeline.transactions(limit=400) if t.record.kind == "ORDER" and t.record.filled > 0]
-        for transaction in self.rng.sample(filled, min(12, len(filled))):
+        for transaction in self.rng.sample(filled, min(self.plan.get("fills", 12), len(filled))):
             try:
                 fills = self.pipeline.fills(transaction.id)
             except HireliabError as error:
