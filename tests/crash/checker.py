@@ -464,8 +464,8 @@ class Check:
             if note["verdict"] == "ABSENT" and orders:
                 self.blame("I3", f"{said}, but the exchange accepted {orders}")
         elif error in ("TransactionDeniedError", "InvalidOrderError"):
-            if self.adds_by_txn.get(txn):
-                self.blame("I3", f"{said}, but the exchange received it")
+            if any(request["status"] != 429 and request["fault"] != "throttle" for request in self.adds_by_txn.get(txn, [])):
+                self.blame("I3", f"{said}, but the exchange received it")  # throttled ones were proven not placed
         else:
             self.blame("I3", f"{said}: no answer that the contract knows")
         if value is False and note["verdict"] == "NOT_SENT":
