@@ -68,6 +68,8 @@ _IDLE = 5.0
 """Seconds between two looks of the idle writer."""
 _SPACE_CHECK = 1.0
 """Seconds between two looks at a full disk."""
+_LOG_ROOM = 128 * 1024
+"""Bytes that the log and its index need to be opened."""
 _READERS_WAIT = 2.0
 """Seconds that close() waits for readers."""
 _AWAKE, _LINGERING, _ASLEEP = range(3)
@@ -241,12 +243,12 @@ class SQLiteFile:
             try:
                 return self._connect_once(new)
             except sqlite3.Error as error:
-                if not is_full(error) or not self._ballast.release():
+                if not self._lacks_room(error) or not self._ballast.release():
                     raise
                 self._full = True
                 return self._connect_once(new)
         except sqlite3.Error as error:
-            raise (self._no_room() if is_full(error) else refusal(self.path, error)) from error
+            raise (self._no_room() if self._lacks_room(error) else refusal(self.path, error)) from error
 
     def _connect_once(self, new: bool) -> sqlite3.Connection:
         if not new:
@@ -254,6 +256,10 @@ class SQLiteFile:
         return connect_to_write(
             self.path, pragmas=tuple(_PRAGMAS), application_id=self._application_id, schema=self._schema
         )
+
+    def _lacks_room(self, error: sqlite3.Error) -> bool:
+        """Also by looking: Python 3.10 has no code of an I/O error, and nothing was written yet that could be lost."""
+        return is_full(error) or free_bytes(self.path.parent) < _LOG_ROOM
 
     def _no_room(self) -> JournalError:
         free, needed = free_bytes(self.path.parent), 2 * self._ballast.size

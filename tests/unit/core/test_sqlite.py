@@ -629,7 +629,12 @@ def test_a_network_file_system_is_refused_by_its_name(tmp_path, monkeypatch):
     assert not (tmp_path / "a.db").exists()
 
 
-def test_a_damaged_file_is_refused_and_untouched(tmp_path):
+@pytest.mark.parametrize(
+    ("offset", "damage"),
+    [(2 * 4096, b"\xff" * 2000), (5 * 4096 + 8, b"\0\5\0\6")],
+    ids=["a page is gone", "two rows point nowhere"],
+)
+def test_a_damaged_file_is_refused_and_untouched(tmp_path, offset, damage):
     path = tmp_path / "z.db"
     file = make(path)
     file.open()
@@ -637,9 +642,9 @@ def test_a_damaged_file_is_refused_and_untouched(tmp_path):
         file.submit(insert(n, "x" * 500))
     file.close()
     content = bytearray(path.read_bytes())
-    content[2 * 4096 : 2 * 4096 + 2000] = b"\xff" * 2000
+    content[offset : offset + len(damage)] = damage
     path.write_bytes(content)
-    with pytest.raises(JournalCorruptError, match="damaged"):
+    with pytest.raises(JournalCorruptError, match="damaged .*; move it away"):
         make(path).open()
     assert path.read_bytes() == content
 
