@@ -432,12 +432,12 @@ class Campaign:
         kills = self.options.kills
         if self.options.break_:
             return {}
-        shares = {"submitting": 0.12 if kills >= 100 else 0.08, "before the barrier": 0.05, "after the send": 0.05, "during recovery": 0.05}
+        shares = {"submitting": 0.08, "before the barrier": 0.05, "after the send": 0.05, "during recovery": 0.05}
         return {
             "kills": kills,
             "accepted": kills if self.profile == "null-client-ids" else 2 * kills,
             "decided": 0.95,
-            "shares": shares if kills >= len(DECK) else {},
+            "shares": shares if kills >= 100 else {},
         }
 
     def run(self):
@@ -464,6 +464,7 @@ class Campaign:
             "faults_off": self.faults_off,
             "limits": self.limited,
             "restored": self.restored,
+            "pauses": not self.mutant,  # whether the library's limiters are on, and wait where the exchange asks for it
             "halts": self.halts,
             "require": self.requirements(),
         }

@@ -394,7 +394,7 @@ class Check:
             if request["fault"] == "throttle" or request["status"] == 429:
                 throttled += 1
                 last[key] = request
-        if not self.run["limits"] and self.run["break"] is None and len(early) > max(2, throttled / 10):
+        if self.run["pauses"] and len(early) > max(2, throttled / 10):
             self.blame("I10", f"{len(early)} of {throttled} throttled reads came again too soon: {', '.join(early[:5])}")
 
     def obeyed_halts(self):
