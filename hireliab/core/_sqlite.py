@@ -68,6 +68,8 @@ _IDLE = 5.0
 """Seconds between two looks of the idle writer."""
 _SPACE_CHECK = 1.0
 """Seconds between two looks at a full disk."""
+_LOOK_BYTES = 4 * 1024 * 1024
+"""Of `CHECKPOINT_BYTES`, for each of which one commit goes by without a look at the log's length."""
 _LOG_ROOM = 128 * 1024
 """Bytes that the log and its index need to be opened."""
 _READERS_WAIT = 2.0
@@ -501,7 +503,8 @@ class SQLiteFile:
 
     def _checkpoint_when_large(self, connection: sqlite3.Connection) -> None:
         length = self._log_length
-        if length is None:
+        # A look is two system calls, each of which lets go of the interpreter's lock: not at every commit.
+        if length is None or self.commits % max(1, CHECKPOINT_BYTES // _LOOK_BYTES):
             return
         if self._checkpoint_at and not length.exceeds(CHECKPOINT_BYTES):
             self._checkpoint_at = 0  # it was begun anew

@@ -159,6 +159,8 @@ class LogLength:
 
     def _read(self, size: int, offset: int) -> bytes:
         assert self._descriptor is not None
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, size, offset)
         os.lseek(self._descriptor, offset, os.SEEK_SET)
         return os.read(self._descriptor, size)
 
