@@ -16,7 +16,7 @@ from hireliab.exchange._operator import COMMANDS, MOST_BYTES, STATUS
 from hireliab.exchange.transaction import new_id
 
 _LOOK_EVERY = 0.05
-FRESH = 30.0
+FRESH = 15.0
 """Seconds after which a status.json that says "running" is no sign of life any more."""
 
 

@@ -199,6 +199,13 @@ def test_a_malformed_command_is_answered_with_the_reason_and_not_done(bot, conte
     assert len(bot.done) == 1
 
 
+def test_a_large_file_is_refused_although_its_beginning_is_a_command(bot):
+    name = bot.put(json.dumps({"command": "note", "args": {}, "asked": bot.clock.time()}) + " " * 70_000)
+    bot.poll()
+    assert not bot.done
+    assert "larger than" in bot.answer(name)["error"]
+
+
 def test_an_unknown_command_is_answered_with_the_near_miss(bot):
     name = bot.put(command="note!")
     bot.poll()
