@@ -12,6 +12,8 @@ ROWS = 100
 """Transactions looked at in one commit: a write that comes meanwhile waits for some milliseconds at most."""
 INTERVAL = 3600.0
 """Seconds from the end of one pass to the next."""
+FORGOTTEN = "forgotten"
+"""The journal's fact that holds the id up to which finished transactions may have been deleted."""
 _TERMINAL = "('COMPLETED', 'FAILED', 'ROLLED_BACK')"
 # The ids are in order of time, so that the newest need no look; `updated` decides.
 _CANDIDATES = "SELECT txn_id FROM txn WHERE txn_id > ? AND txn_id < ? ORDER BY txn_id LIMIT ?"
@@ -27,6 +29,9 @@ _FINISHED = (
     " AND NOT (kind = 'ORDER' AND state = 'COMPLETED' AND order_status IN ('Active', 'Inactive'))"
     f" AND NOT EXISTS (SELECT 1 FROM txn AS child WHERE child.parent_id = txn.txn_id AND child.state NOT IN {_TERMINAL})"
 )
+
+# It never moves back: a later pass may delete older rows, which had not been finished.
+_FORGET = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
 
 
 class Retention:
@@ -58,6 +63,8 @@ class Retention:
             for row in db.execute(_FINISHED, (self._after, last, before)).fetchall()
             if is_published is None or is_published(row[0])
         ]
+        if finished:  # so that their orders, in a listing, are not taken for orphans
+            db.execute(_FORGET, (f"fact {FORGOTTEN}", max(row[0] for row in finished)))
         for table in ("txn_log", "fill", "txn"):
             db.executemany(f"DELETE FROM {table} WHERE txn_id = ?", finished)  # noqa: S608
         self._after = last

@@ -393,6 +393,17 @@ def test_finished_transactions_are_deleted_after_a_month_with_their_log_and_fill
     assert len(old.journal.log(young)) == 1
 
 
+def test_the_newest_id_that_was_deleted_is_kept_and_never_moves_back(old):
+    late = old.add(age=33.0, state=State.UNKNOWN)
+    gone = old.add(age=32.0, **DONE)
+    assert old.clean() == {late}
+    assert old.journal.fact("forgotten") == gone
+    changed = old.clock.time() - 31 * DAY
+    old.journal.write(dataclasses.replace(old.journal.get(late), version=2, updated=changed, **DONE), cause="", barrier=True)
+    assert old.clean() == set()
+    assert old.journal.fact("forgotten") == gone
+
+
 def test_what_is_not_finished_is_kept(old):
     kept = {
         old.add(state=State.UNKNOWN),
