@@ -96,13 +96,21 @@ _OWN_MISTAKES = (
 class Write(Generic[T]):
     """A write that is asked for, and how it ended; a small fraction of a Future's price."""
 
-    __slots__ = ("_done", "atomic", "error", "mark", "operation", "value", "what")
+    __slots__ = ("_done", "atomic", "error", "mark", "operation", "then", "value", "what")
 
-    def __init__(self, operation: Operation[T], atomic: bool, mark: str, what: str | None) -> None:
+    def __init__(
+        self,
+        operation: Operation[T],
+        atomic: bool,
+        mark: str,
+        what: str | None,
+        then: Callable[[], None] | None = None,
+    ) -> None:
         self.operation = operation
         self.atomic = atomic
         self.mark = mark
         self.what = what  # for the log, when nobody waits
+        self.then = then
         self.value: T | None = None
         self.error: BaseException | None = None
         self._done: threading.Lock | None = None
@@ -116,6 +124,8 @@ class Write(Generic[T]):
             self._done.release()
         elif self.error is not None:
             _log.error("%s: was not written: %s", self.what, self.error)
+        elif self.then is not None:
+            self.then()
 
     def done(self) -> bool:
         """Whether it is on disk, or failed."""
@@ -289,15 +299,24 @@ class SQLiteFile:
         self._enqueue(write, urgent=True)
         return write
 
-    def post(self, operation: Operation[Any], *, what: str, atomic: bool = False, mark: str = "") -> None:
+    def post(
+        self,
+        operation: Operation[Any],
+        *,
+        what: str,
+        atomic: bool = False,
+        mark: str = "",
+        then: Callable[[], None] | None = None,
+    ) -> None:
         """
         Queue an operation that nobody waits for: it rides on the next commit, or is committed after `LINGER`.
 
         Args:
             what: For the log, should it fail.
+            then: Called by the writer when it is on disk; must not raise.
             operation, atomic, mark: As `submit`; raises what it raises.
         """
-        self._enqueue(Write(operation, atomic, mark, what), urgent=False)
+        self._enqueue(Write(operation, atomic, mark, what, then), urgent=False)
 
     def _enqueue(self, write: Write[Any], *, urgent: bool) -> None:
         if os.getpid() != self._pid:  # before the lock, which the parent's writer may have held at the fork

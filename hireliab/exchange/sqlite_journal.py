@@ -73,9 +73,10 @@ class SQLiteJournal(JournalReads):
         self._clock = clock
         self._file: SQLiteFile | None = None
         self._lock_file: FolderLock | None = None
-        self._lock = threading.Lock()  # guards _watermark and _watermark_waits
+        self._lock = threading.Lock()  # guards _watermark, _watermark_waits and _told
         self._watermark = "0"
         self._watermark_waits = False  # a write of it is queued, and will take the newest
+        self._told: dict[str, Record] = {}  # verdicts that were told and are not on disk yet, by transaction
 
     def open(self) -> None:
         """
@@ -98,6 +99,8 @@ class SQLiteJournal(JournalReads):
             clock=self._clock,
         )
         self._file, self._lock_file = file, lock
+        with self._lock:
+            self._told.clear()
         try:
             file.open()
             self._watermark, self._watermark_waits = self._meta("watermark") or "0", False
@@ -142,19 +145,21 @@ class SQLiteJournal(JournalReads):
     def write(self, record: Record, *, cause: str, barrier: bool) -> None:
         """See `Journal.write`."""
         operation = partial(_write_row, record, to_row(record), to_log(record, cause))
-        mark = ""
+        mark, then = "", None
         if record.state.is_terminal:
             mark = VERDICT
             # FAILED without a key may have freed one, and `find_key` must not find it any more.
             if self._relaxed and (record.state is not State.FAILED or record.idempotency_key is not None):
-                barrier = False
+                barrier, then = False, partial(self._written, record)
+                with self._lock:
+                    self._told[record.txn_id] = record
         elif barrier and record.state in _INTENTS:
             mark = INTENT
         if barrier:
             self._db.submit(operation, atomic=True, mark=mark).result()
         else:
             what = f"transaction {record.txn_id}: version {record.version}"
-            self._db.post(operation, what=what, atomic=True, mark=mark)
+            self._db.post(operation, what=what, atomic=True, mark=mark, then=then)
 
     def write_many(self, records: Sequence[tuple[Record, str]], *, barrier: bool) -> None:
         """See `Journal.write_many`."""
@@ -244,17 +249,38 @@ class SQLiteJournal(JournalReads):
     def _settle(self) -> None:
         self._db.flush()
 
+    def find_key(self, idempotency_key: str) -> Record | None:
+        """See `Journal.find_key`."""
+        return self._told_before_written("idempotency_key", idempotency_key) or super().find_key(idempotency_key)
+
+    def find_order(self, order_id: str) -> Record | None:
+        """See `Journal.find_order`."""
+        return self._told_before_written("order_id", order_id) or super().find_order(order_id)
+
+    def _told_before_written(self, field: str, value: str) -> Record | None:
+        """A verdict that was told already (relaxed), so that nobody may find the record as it was before it."""
+        if not self._relaxed:
+            return None
+        with self._lock:
+            verdicts = list(self._told.values())
+        return next((r for r in verdicts if getattr(r, field) == value and r.kind == "ORDER"), None)
+
+    def _written(self, record: Record) -> None:
+        with self._lock:
+            if self._told.get(record.txn_id) is record:
+                del self._told[record.txn_id]
+
     def close(self) -> None:
         """See `Journal.close`."""
         file, lock = self._file, self._lock_file
         if file is None:
             return
-        self._file = None
-        if file.close():
+        if file.close():  # may be interrupted, and done again
             if lock is not None:
                 lock.release()
         else:
             _log.error("journal %s: its writer does not end; the lock is kept until this process ends", self.folder)
+        self._file = None
 
 
 def _write_row(record: Record, row: tuple[Any, ...], log: tuple[Any, ...], db: sqlite3.Connection) -> None:

@@ -336,6 +336,20 @@ def test_relaxed_verdicts_do_not_wait_for_the_disk_but_intents_do(open_journal):
     assert journal.get("T1") == done
 
 
+def test_a_relaxed_verdict_is_found_by_key_and_order_before_it_is_written(open_journal):
+    journal = open_journal(durability="relaxed", clock=FakeClock())
+    journal.write(record(idempotency_key="k", order_id="9"), cause="intent", barrier=True)
+    done = record(version=2, state=State.COMPLETED, order_status="Done", idempotency_key="k", order_id="9")
+    journal.write(done, cause="verdict", barrier=True)
+    cancel = record("T2", kind="CANCEL", state=State.ROLLED_BACK, order_id="9", parent_id="T1")
+    journal.write(cancel, cause="verdict of a cancel", barrier=True)
+    assert journal.find_key("k") == journal.find_order("9") == done
+    assert journal.stats().commits == 1
+    journal.write(record("T3"), cause="intent", barrier=True)
+    assert journal._told == {}
+    assert journal.find_key("k") == journal.find_order("9") == done
+
+
 def test_a_relaxed_failure_that_frees_a_key_waits_so_that_the_key_is_free(open_journal):
     journal = open_journal(durability="relaxed", clock=FakeClock())
     journal.write(record(idempotency_key="k"), cause="intent", barrier=True)

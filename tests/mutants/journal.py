@@ -67,6 +67,8 @@ MUTANTS = [
     ("relaxed verdicts wait", _JOURNAL, "                barrier = False\n        elif", "                pass\n        elif"),
     ("a relaxed failure keeps its key", _JOURNAL,
      "if self._relaxed and (record.state is not State.FAILED or record.idempotency_key is not None):", "if self._relaxed:"),
+    ("a relaxed verdict is not found before it is written", _JOURNAL,
+     "        if not self._relaxed:\n            return None\n        with", "        return None\n        with"),
     ("the watermark is written once", _JOURNAL, "            self._watermark_waits = False\n            newest", "            newest"),
     ("facts are found by a pattern", "hireliab/exchange/_journal_reads.py",
      "WHERE substr(key, 1, ?) = ?\", (len(beginning), beginning))", "WHERE key LIKE ?\", (beginning + \"%\",))"),
