@@ -9,6 +9,7 @@ from collections import defaultdict
 
 TERMINAL = {"COMPLETED", "FAILED", "ROLLED_BACK"}
 OPEN = {"New", "Active", "Inactive"}
+CLOCKS = 0.002  # seconds by which wall and monotonic clock may drift apart in a run
 ADD, CANCEL = "/market/orders/add", "/market/orders/update-status"
 
 

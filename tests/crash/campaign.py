@@ -30,19 +30,19 @@ from pathlib import Path
 
 import mutants
 import workload
+from weather import faults
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
 # How late things may be: what the exchange does, and what the bot is told that it may do. Seconds.
-LATE = 0.25  # a request that is held on its way
 HOLD = 0.12  # the whole exchange is stopped for at most so long
 LAGS = {"status": "0.05", "clientid": "0.05", "list": "0.15", "trades": "0.1"}
 TIMEOUTS = {"connect_timeout": 0.5, "read_timeout": 0.6, "total_timeout": 0.7}
 PIPELINE = {
     "name": "crash",
     "verification_timeout": 3.0,
-    "late_arrival_bound": 0.9,  # more than LATE + HOLD
+    "late_arrival_bound": 0.9,  # more than weather.LATE + HOLD
     "visibility_window": 0.5,  # more than the largest lag
     "listing_interval": 0.2,
     "watch_interval": 1.0,
@@ -58,81 +58,6 @@ DECK = ["early"] * 4 + ["random"] * 3 + ["begun"] * 4 + ["received"] * 6 + ["hel
 SHORT, LONG = (0.12, 0.6), (1.7, 2.6)
 LONG_SHARE = {"default": 0.3, "null-client-ids": 0.4}
 HALTED_SHARE = 0.05  # of the lives in which somebody halts the bot half-way
-
-ADD, CANCEL = "POST /market/orders/add", "POST /market/orders/update-status"
-STATUS, LIST, TRADES = "POST /market/orders/status", "GET /market/orders/list", "GET /market/trades/list"
-
-
-def faults(weather):
-    """The rules of one kind of weather; each share is of all requests of its route."""
-    add = [
-        ("answer_lost", 0.04, {}),
-        ("request_lost", 0.03, {}),
-        ("reset", 0.01, {}),
-        ("reset", 0.01, {"processed": True}),
-        ("http_500", 0.01, {}),
-        ("http_500", 0.01, {"processed": True}),
-        ("http_502", 0.01, {}),
-        ("http_502", 0.01, {"processed": True}),
-        ("http_503", 0.005, {}),
-        ("http_504", 0.01, {}),
-        ("truncated_json", 0.01, {}),
-        ("truncated_json", 0.01, {"variant": "cut"}),
-        ("delay", 0.015, {"seconds": 1.0}),
-        ("late", 0.015, {"seconds": LATE}),
-        ("late_close", 0.015, {"seconds": LATE}),
-        ("throttle", 0.005, {"seconds": 1}),
-        ("drip", 0.005, {"seconds": 0.05}),
-        ("no_id", 0.01, {}),
-        ("wrong_id", 0.01, {}),
-    ]
-    read = [
-        ("answer_lost", 0.015, {}),
-        ("reset", 0.01, {}),
-        ("http_500", 0.015, {}),
-        ("http_502", 0.015, {}),
-        ("truncated_json", 0.01, {}),
-        ("delay", 0.005, {"seconds": 1.0}),
-        ("throttle", 0.002, {"seconds": 1}),
-        ("drip", 0.002, {"seconds": 0.05}),
-    ]
-    cancel = [("answer_lost", 0.06, {}), ("request_lost", 0.04, {}), ("http_502", 0.03, {}), ("late_close", 0.02, {"seconds": LATE})]
-    if weather == "calm":
-        return []
-    if weather == "repeating":  # a proxy delivers twice; the exchange's rule against equal orders is on
-        add = [("duplicate", 0.05, {}), *add]
-    if weather == "lost":  # nothing but lost answers
-        return [_rule(ADD, "answer_lost", 0.4, {})]
-    if weather == "half lost":  # orders and answers, so that of two equal orders one may be there
-        return [_rule(ADD, "answer_lost", 0.4, {}), _rule(ADD, "request_lost", 0.4, {})]
-    if weather == "late":
-        return [_rule(ADD, "late_close", 0.5, {"seconds": 1.2})]
-    if weather == "wrong":
-        return [_rule(ADD, "wrong_id", 0.4, {})]
-    if weather == "throttled":
-        return [_rule(ADD, "throttle", 0.5, {"seconds": 1})]
-    if weather == "dropped":  # nothing but orders and cancels that never arrive, or arrive late
-        return [
-            _rule(ADD, "request_lost", 0.2, {}),
-            _rule(ADD, "late_close", 0.15, {"seconds": LATE}),
-            _rule(CANCEL, "request_lost", 0.2, {}),
-        ]
-    if weather == "blind":  # for mutants: orders work, their answers are lost, and most reads fail
-        return [
-            _rule(ADD, "answer_lost", 0.9, {}),
-            *(_rule(route, "http_502", 0.97, {}) for route in (STATUS, LIST, TRADES)),
-        ]
-    rules = [_rule(ADD, kind, share, more) for kind, share, more in add]
-    rules += [_rule(CANCEL, kind, share, more) for kind, share, more in cancel]
-    rules += [_rule(route, kind, share, more) for route in (STATUS, LIST, TRADES) for kind, share, more in read]
-    rules += [_rule(route, "short_list", 0.01, {}) for route in (LIST, TRADES)]
-    rules += [_rule("GET /v3/orderbook", "http_502", 0.01, {}), _rule("GET /v2/options", "http_502", 0.05, {})]
-    return rules
-
-
-def _rule(route, kind, share, more):
-    return {"route": route, "kind": kind, "probability": share, **more}
-
 
 def watch(path, mark, timeout):
     """Wait until something with a mark in it is appended to a file."""
@@ -474,78 +399,6 @@ class Campaign:
         return subprocess.run([sys.executable, str(HERE / "checker.py"), str(self.folder)], check=False).returncode
 
 
-class LimitsCampaign(Campaign):
-    """
-    The exchange's real limits (300 orders in 10 min, 30 listings a minute, ...) against the library's own defaults:
-    its limiters, listing pace, fence and windows, in real time. Nothing is scaled; the only settings below their
-    defaults are the client's timeouts (2 s). A first life places 45 orders and is killed when it is idle; the second
-    wants more orders than the limit allows, and of every second order the answer, or the order itself, is lost.
-    """
-
-    limited = True
-    LIVES = ((45, 30.0),)  # orders wanted by the end, seconds at most
-    WANTED = 330
-    FAULTS_FROM = 1  # this life on
-
-    def settings(self):
-        return {"duplicate_window": 10}
-
-    def lags(self):
-        return {"list": "1", "trades": "1"}
-
-    def pipeline(self):
-        return {"name": "limits", "verification_timeout": 30.0, "watch_interval": 10.0}
-
-    def requirements(self):
-        return {"kills": len(self.LIVES), "accepted": 200, "unknown": 50}
-
-    def plan(self, **more):
-        plan = {
-            "rate_limits": None,
-            "fills": 0,  # the listing that they need has a limit, too
-            "timeouts": {"connect_timeout": 2, "read_timeout": 2, "total_timeout": 2},
-            "kinds": ("market", "resting", "crossing"),
-            "threads": 60,
-            **more,
-        }
-        return super().plan(**plan)
-
-    def lose(self):
-        """From now on, of every second order the answer is lost, or it never arrives."""
-        lost = [("answer_lost", 4), ("request_lost", 2)]
-        self.admin("POST", "/faults", [{"route": ADD, "kind": kind, "every": k} for kind, k in lost])
-
-    def storm(self):
-        for n, (last, seconds) in enumerate(self.LIVES):
-            if n == self.FAULTS_FROM:
-                self.lose()
-            pid = self.fork(self.plan(last=last))
-            give_up = time.monotonic() + seconds
-            while time.monotonic() < give_up:
-                time.sleep(0.1)
-                self.read_promises()
-                if self.highest >= last and not set(self.begun) - self.ended:
-                    break
-            self.kill(pid, n=n, mode="limits")
-
-    def last_life(self):
-        if self.FAULTS_FROM == len(self.LIVES):
-            self.lose()
-        self.run_last(settle=150.0, calm=0)
-
-    def run_last(self, *, settle, calm):
-        pid = self.fork(self.plan(final=True, settle=settle, calm=calm, last=self.WANTED))
-        self.await_last(pid, settle)
-        self.faults_off = time.time()
-
-
-class RestartsCampaign(LimitsCampaign):
-    """The same with four kills within a minute, two of them while fifty orders are being resolved."""
-
-    LIVES = ((120, 30.0), (180, 30.0), (330, 9.0), (330, 6.0))
-    FAULTS_FROM = 2
-
-
 def stage(name):
     """The class of a stage."""
     if name == "labels":
@@ -556,7 +409,11 @@ def stage(name):
         import restore
 
         return restore.RestoreCampaign
-    return {"storm": Campaign, "limits": LimitsCampaign, "limits-restarts": RestartsCampaign}[name]
+    if name.startswith("limits"):
+        import limits
+
+        return limits.RestartsCampaign if name == "limits-restarts" else limits.LimitsCampaign
+    return Campaign
 
 
 def main(arguments=None):
