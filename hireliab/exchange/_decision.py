@@ -10,7 +10,7 @@ from typing import Any
 
 from hireliab.core import config, money
 from hireliab.core.clock import Clock
-from hireliab.errors import InvalidOrderError
+from hireliab.errors import InvalidOrderError, JournalError, JournalPoisonedError
 from hireliab.exchange import evidence
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._orphans import Orphans
@@ -63,20 +63,18 @@ class Decisions:
                 f"transaction {record.txn_id}: {as_} has neither an order id nor fills; say completed, or leave them out",
                 by="hireliab",
             )
-        facts: dict[str, Any] = {}
-        if as_ == "completed":
-            facts = self._facts(record, order_id, filled)
-        for _ in range(3):  # the resolver may write what it saw meanwhile
+        for _ in range(4):  # the resolver may write what it saw meanwhile: then its read counts, too
             record = transaction.record
             if record.state not in _UNDECIDED:
                 break
+            facts = self._facts(record, as_, order_id, filled)
+            unknown: Record | None = record
             if record.state is not State.UNKNOWN:
                 cause = f"to be decided by {who}"
-                self._ledger.move(transaction, record, "T15", State.UNKNOWN, cause=cause)
-                continue
-            moved = self._ledger.move(
+                unknown = self._ledger.move(transaction, record, "T15", State.UNKNOWN, cause=cause)
+            moved = unknown and self._ledger.move(
                 transaction,
-                record,
+                unknown,
                 "T26",
                 WORDS[as_],
                 cause=f"{as_} says {who}: {evidence}",
@@ -86,7 +84,7 @@ class Decisions:
                 candidates=(),
                 **facts,
             )
-            if moved is not None:
+            if moved:
                 return
             transaction.wait_settled()
         raise InvalidOrderError(
@@ -95,8 +93,8 @@ class Decisions:
             by="hireliab",
         )
 
-    def _facts(self, record: Record, order_id: str | None, filled: object) -> dict[str, Any]:
-        """What a completed order was: as the exchange shows it where it can be asked, else as the person says."""
+    def _facts(self, record: Record, as_: str, order_id: str | None, filled: object) -> dict[str, Any]:
+        """What became of it: as the exchange shows it where it can be asked, else as the person says."""
         word = None if filled is None else money.parse(filled, what="filled")
         if word is not None and not money.ZERO < word <= record.order.amount:
             raise InvalidOrderError(
@@ -105,14 +103,18 @@ class Decisions:
                 by="hireliab",
             )
         order_id = order_id or record.order_id
-        if order_id is None:
-            return {"filled": record.order.amount if word is None else word}
-        if self._ledger.is_bound(order_id, to_other_than=record.txn_id):
+        if order_id is None or record.kind == "CALL":  # the call's exchange need not be ours
+            if as_ != "completed":
+                return {}
+            return {"filled": record.order.amount if word is None else word, "order_id": order_id}
+        if self._ledger.is_bound(order_id, to_other_than=record.parent_id or record.txn_id):
             raise InvalidOrderError(f"venue order {order_id}: belongs to another transaction", by="hireliab")
         read = self._adapter.find_by_id(order_id)
         if isinstance(read, Unavailable):
             raise read.error
         if isinstance(read, Absent):
+            if as_ == "failed":
+                return {}
             raise InvalidOrderError(f"venue order {order_id}: the exchange does not know it", by="hireliab")
         order = read.order
         stranger = order.client_order_id not in (None, record.order.client_order_id)
@@ -122,14 +124,13 @@ class Decisions:
                 f" {order.symbol}, client order id {order.client_order_id}) than transaction {record.txn_id} asked for",
                 by="hireliab",
             )
-        if word is not None and word != order.filled:
+        shown = f"the exchange shows {order.status.value} with {money.text(order.filled)} filled"
+        unfilled = order.status.is_closed and order.filled == money.ZERO
+        if unfilled == (as_ == "completed") or (word is not None and word != order.filled):
+            raise InvalidOrderError(f"venue order {order_id}: {shown}, which is not {as_} as said", by="hireliab")
+        if order.filled < record.filled:
             raise InvalidOrderError(
-                f"venue order {order_id}: the exchange shows {money.text(order.filled)} filled, not {money.text(word)}",
-                by="hireliab",
-            )
-        if order.status.is_closed and order.filled == money.ZERO:
-            raise InvalidOrderError(
-                f"venue order {order_id}: is {order.status.value} with nothing filled; say cancelled", by="hireliab"
+                f"venue order {order_id}: {shown}, less than was read before; ask again in a moment", by="hireliab"
             )
         return seen(order)
 
@@ -174,8 +175,13 @@ class Decisions:
         transaction = Transaction(record, clock=self._clock)
         transaction.restored = True  # it was sent long ago: executing it joins it
         transaction.take()
-        self._ledger.add(transaction)
-        self._ledger.move(transaction, record, "T28", State.WORKING, cause=f"adopted by {who}", **seen(found))
+        try:
+            self._ledger.move(transaction, record, "T28", State.WORKING, cause=f"adopted by {who}", **seen(found))
+        except JournalPoisonedError:
+            raise
+        except JournalError as error:  # another thread adopted it since we looked
+            raise InvalidOrderError(f"venue order {order_id}: has a transaction by now ({error})", by="hireliab") from error
+        self._ledger.add(transaction)  # not before: whoever comes second must not take the first one's place
         self._orphans.forget(order_id)
         self._resolver.found(transaction, found)
         if not transaction.state.is_terminal:

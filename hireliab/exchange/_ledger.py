@@ -186,7 +186,8 @@ class Ledger:
             return None
         if to is not expected.state:
             with self._lock:
-                self._mark_locked(new)
+                # Not `new`: between its settling and here another thread may have made the next one.
+                self._mark_locked(transaction.record)
         if to.is_terminal:
             self.metrics.verdicts.add(new.verdict.value)
             self.settled(transaction.id)
@@ -221,11 +222,12 @@ class Ledger:
         barrier: bool,
         must_be_durable: bool,
     ) -> Record | None:
-        if not transaction.claim(expected.version):
-            return None
         new: Record | None = None
         failure: JournalPoisonedError | None = None
+        claim = object()
         try:
+            if not transaction.claim(expected.version, claim):
+                return None
             candidate = make()
             try:
                 self.journal.write(candidate, cause=cause, barrier=barrier)
@@ -233,11 +235,17 @@ class Ledger:
                 if must_be_durable:
                     raise
                 failure = error
+            except Exception:
+                raise
+            except BaseException:
+                new = candidate  # Ctrl-C while it waits for the disk: it is queued, and will be there
+                raise
             if _kill_points.ARMED and barrier and candidate.state.is_terminal:
                 _kill_points.at("L15")
             new = candidate
         finally:
-            transaction.settle(new, cause=cause, durable=failure is None)
+            if transaction.is_claimed_by(claim):  # asked, because Ctrl-C may strike just after the claim
+                transaction.settle(new, cause=cause, durable=failure is None)
         if failure is not None:
             self.alert("critical", "Journal cannot be written", str(failure), new)
         return new

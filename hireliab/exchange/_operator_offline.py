@@ -89,14 +89,16 @@ def _facts(record: Record, as_: str, order_id: str | None, filled: object) -> di
                 by="hireliab",
             )
         return {}
-    word = record.order.amount if filled is None else money.parse(filled, what="filled")
-    if not money.ZERO < word <= record.order.amount:
+    most = record.order.amount  # 0 where a call of the user's own function does not tell it
+    word = most if filled is None else money.parse(filled, what="filled")
+    if filled is not None and (word <= money.ZERO or money.ZERO < most < word):
         raise InvalidOrderError(
-            f"filled: must be above 0 and at most the amount {money.text(record.order.amount)}, got {money.text(word)}",
-            by="hireliab",
+            f"filled: must be above 0 and at most the amount {money.text(most)}, got {money.text(word)}", by="hireliab"
         )
-    if order_id is not None and not (order_id.isascii() and order_id.isdigit()):
-        raise InvalidOrderError(f"order id {order_id!r:.60}: must be a whole number", by="hireliab")
+    if order_id is not None:
+        config.text("order_id", order_id, most=100)
+        if record.kind != "CALL" and not (order_id.isascii() and order_id.isdigit()):
+            raise InvalidOrderError(f"order id {order_id!r:.60}: must be a whole number", by="hireliab")
     if None not in (order_id, record.order_id) and order_id != record.order_id:
         raise InvalidOrderError(
             f"transaction {record.txn_id}: the exchange gave it order {record.order_id}, not {order_id}", by="hireliab"

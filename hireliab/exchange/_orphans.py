@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange.adapter import OrderState
 
+FORGOTTEN = "forgotten"
+"""The journal's fact that holds the id up to which its retention may have deleted finished transactions."""
 FACT = "orphan "
 """Orphans are facts of the journal: this and the venue's order id, with the client order id as value."""
 _REMEMBERED = 100_000
@@ -78,7 +80,9 @@ class Orphans:
             return True
         txn_id = client_id.rpartition("-")[2]
         if self._ledger.find(txn_id) is None and self._ledger.journal.get(txn_id) is None:
-            return False
+            forgotten = self._ledger.journal.fact(FORGOTTEN)  # the retention deletes finished rows in order of their ids
+            if forgotten is None or txn_id > forgotten:
+                return False
         if len(self._ours) >= _REMEMBERED:
             self._ours.clear()
         self._ours.add(client_id)

@@ -92,9 +92,12 @@ def first_listing(records: Sequence[Record], *, journal: Journal, adapter: Excha
             journal.note_watermark(newest)
     else:
         floors = [int(journal.watermark)] if journal.watermark != "0" else []
-        floors += [int(r.baseline) for r in records if not r.state.is_terminal or r.watch_until is not None]
-        floors += [int(r.order_id) - 1 for r in records if r.order_id is not None]
-        listing = adapter.list_orders_since(str(max(0, min(floors))))
+        lost = [r for r in records if r.kind == "ORDER" and (not r.state.is_terminal or r.watch_until is not None)]
+        floors += [int(r.baseline) for r in lost]
+        # Resting orders are followed by the list of open ones: theirs may be a month old.
+        known = [r for r in records if r.kind != "CALL" and not r.state.is_terminal]
+        floors += [int(r.order_id) - 1 for r in known if r.order_id is not None]
+        listing = adapter.list_orders_since(str(max(0, min(floors, default=0))))
         if isinstance(listing, Unavailable):  # such as too many pages: at least new orders get a baseline of today
             newest = adapter.newest_order_id()
             if not isinstance(newest, Unavailable):

@@ -13,7 +13,6 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from hireliab.core import _kill_points
 from hireliab.core._threads import Stop, join_all, run_forever, start_thread
@@ -24,6 +23,7 @@ from hireliab.exchange._commit_rule import CommitRule
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._orphans import Orphans
 from hireliab.exchange._pipeline_settings import PipelineConfig
+from hireliab.exchange._verified_calls import CallBook
 from hireliab.exchange._watching import Watching
 from hireliab.exchange.adapter import (
     Absent,
@@ -75,19 +75,6 @@ class Case:
         return record.kind == "ORDER" and (record.order_id is None or self.unknown_id)
 
 
-class Calls(Protocol):
-    """The user's own look-ups, for rows of kind CALL."""
-
-    def look(self, record: Record) -> OrderRead:
-        """Ask the look-up of the record's function."""
-
-    def complete(self, record: Record) -> bool:
-        """Whether that look-up sees closed orders, too, so that its "no" counts."""
-
-    def knows(self, record: Record) -> bool:
-        """Whether there is one."""
-
-
 class Resolver:
     """The one owner of every transaction that no runner has."""
 
@@ -100,7 +87,7 @@ class Resolver:
         clock: Clock,
         stop: Stop,
         orphans: Orphans,
-        calls: Calls,
+        calls: CallBook,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
@@ -115,7 +102,7 @@ class Resolver:
         self._incoming: list[Case] = []
         self._first: OrderListing | None = None  # set before the thread starts
         self._cases: dict[str, Case] = {}  # the resolver thread's own, like everything below
-        self._last_listing = -_IDLE
+        self._last_listing = self._last_resting = -_IDLE
         self._blind_since: float | None = None
         self._told_blind = False
         self._thread: threading.Thread | None = None
@@ -125,7 +112,12 @@ class Resolver:
             ledger=ledger, adapter=adapter, clock=clock, check_open=self._check_open, found=self.found
         )
         self._watching = Watching(
-            ledger=ledger, clock=clock, most=config.afterwatch, resurrected=self._take_back
+            ledger=ledger,
+            adapter=adapter,
+            clock=clock,
+            most=config.afterwatch,
+            resurrected=self._take_back,
+            saw=self._saw,
         )
 
     def start(self, first: OrderListing | None) -> None:
@@ -140,6 +132,11 @@ class Resolver:
         self._thread = start_thread(
             lambda: run_forever(self.step, self._stop, what="resolver"), name=f"hireliab.resolver.{self._config.name}"
         )
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started."""
+        return self._thread is not None
 
     def join(self, timeout: float) -> None:
         """Wait for the thread to end; the stop flag is the caller's."""
@@ -195,6 +192,9 @@ class Resolver:
                 self._guarded(case.transaction, partial(self._look, case))
         if not self._stop.is_set and self._listing_due() <= 0:
             self._list()
+        if not self._stop.is_set and self._resting_due() <= 0:
+            self._last_resting = self._clock.monotonic()
+            self._watching.look_at_resting()
         self._on_step()
         self._watch_blindness()
         self._keep_capability()
@@ -216,7 +216,7 @@ class Resolver:
     def _pause(self) -> float:
         now = self._clock.monotonic()
         waits = [max(0.0, case.next_look - now) for case in self._cases.values()]
-        waits.append(self._listing_due())
+        waits += [self._listing_due(), self._resting_due()]
         if self._config.operator_interval is not None:
             waits.append(self._config.operator_interval)
         with self._lock:
@@ -237,12 +237,18 @@ class Resolver:
         """Seconds until the next listing is due; 0 or less when it is."""
         now = self._clock.monotonic()
         paces = [self._pace(now - c.added) for c in self._cases.values() if c.is_lost]
-        live = self._ledger.live()
-        if any(t.record.is_open_at_venue for t in live):
-            paces.append(self._config.watch_interval)
         waits = [self._last_listing + min(paces) - now] if paces else []
-        waits += [self._watching.due(t) - now for t in live if t.record.watch_until is not None]
+        # Not more often than listings may be, whatever failed the last time.
+        soonest = self._last_listing + self._config.watch_interval
+        watched = [t for t in self._ledger.live() if t.record.watch_until is not None]
+        waits += [max(self._watching.due(t), soonest) - now for t in watched]
         return min(waits, default=_IDLE)
+
+    def _resting_due(self) -> float:
+        """Seconds until the orders that rest in the book are looked at; 0 or less when it is time."""
+        if not any(t.record.is_open_at_venue for t in self._ledger.live()):
+            return _IDLE
+        return self._last_resting + self._config.watch_interval - self._clock.monotonic()
 
     def _watch_blindness(self) -> None:
         if not self._cases:
@@ -273,6 +279,7 @@ class Resolver:
         delay = LOOKUP_DELAYS[min(case.looks + 1, len(LOOKUP_DELAYS) - 1)]
         age = self._clock.monotonic() - case.added
         case.looks += 1
+        started = self._clock.monotonic()
         if record.kind == "CALL":
             read = self._calls.look(record)
         elif record.order_id is not None and not (self._is_second_look(case) and record.kind == "ORDER"):
@@ -284,11 +291,12 @@ class Resolver:
         delay = max(delay if age < 60.0 else self._pace(age), len(self._cases) * LOOKUP_SPACING)
         left = self.commit_rule.time_left(case.transaction)
         case.next_look = self._clock.monotonic() + (min(delay, left) if left > 0 else delay)
-        self._saw(read)
+        if record.kind != "CALL" or self._calls.knows(record):
+            self._saw(read)
         if _kill_points.ARMED and isinstance(read, Absent):
             _kill_points.at("L20")
         if record.kind == "CALL":
-            self._look_at_call(case, record, read)
+            self._look_at_call(case, record, read, started)
         elif isinstance(read, Found):
             self.found(case.transaction, read.order)
             if evidence.speaks_of(record, read.order) and record.kind == "ORDER":
@@ -304,7 +312,7 @@ class Resolver:
         if case.transaction.state.is_terminal:
             self._close(case)
 
-    def _look_at_call(self, case: Case, record: Record, read: OrderRead) -> None:
+    def _look_at_call(self, case: Case, record: Record, read: OrderRead, started: float) -> None:
         """A call of the user's own function, seen through the user's own look-up."""
         if isinstance(read, Found):
             cause = f"the look-up shows {read.order.raw_status or read.order.status.value or 'it'}"
@@ -316,11 +324,12 @@ class Resolver:
                 cause=cause,
                 proof=Proof.LIVE,
                 reason="",
+                candidates=(),
                 needs_human=False,
                 **seen(read.order),
             )
         elif isinstance(read, Absent) and self._calls.complete(record):
-            if case.proof.negative(started=self._clock.monotonic(), canary_shown=True):
+            if case.proof.negative(started=started, canary_shown=True):
                 self._absent(case, record)
         elif not self._calls.knows(record):
             self._shout(case, record, (), "no look-up is known for its function, so only a person can find out")
@@ -377,8 +386,9 @@ class Resolver:
             _kill_points.at("L21")
         if record.is_rollback:
             step = evidence.settle_cancel(record, order)
-            if step is not None and record.state is State.UNKNOWN:
-                back = self._ledger.move(transaction, record, "T16", State.CANCELLING, cause="found", **facts)
+            if record.state in (State.UNKNOWN, State.RESOLVING):  # RESOLVING: it was presumed absent meanwhile
+                row = "T16" if record.state is State.UNKNOWN else "T10"
+                back = self._ledger.move(transaction, record, row, State.CANCELLING, cause="found", **facts)
                 if back is None:
                     return
                 record = back
@@ -407,8 +417,6 @@ class Resolver:
             self._ledger.move(transaction, record, "T10", to, cause=cause, **facts)
         elif record.kind == "ORDER" and record.state is State.ACKED and order.status.is_live:
             self._ledger.move(transaction, record, "T10", State.WORKING, cause=cause, **facts)
-        elif record.state is State.UNKNOWN and record.is_rollback:
-            self._ledger.move(transaction, record, "T16", State.CANCELLING, cause=cause, **facts)
         elif (
             record.kind == "ORDER"
             and record.state is State.UNKNOWN
@@ -428,11 +436,9 @@ class Resolver:
             for c in self._cases.values()
             if c.is_lost and not c.transaction.state.is_terminal and c.added <= started
         ]
-        resting = [t for t in self._ledger.live() if t.record.is_open_at_venue]
         watched = [t for t in self._ledger.live() if t.record.watch_until and self._watching.due(t) <= started]
         floors = [int(c.transaction.record.baseline) for c in lost]
         floors += [int(t.record.baseline) for t in watched]
-        floors += [int(t.record.order_id) - 1 for t in resting if t.record.order_id is not None]
         if not floors:
             return
         orders = self._adapter.list_orders_since(str(min(floors)))

@@ -205,6 +205,7 @@ class Runner:
         """Make the intent durable; False, with the verdict given, when that failed."""
         record = transaction.record
         venue_time = self._adapter.server_time()
+        again = record.state is State.SUBMITTING
         if _kill_points.ARMED:
             _kill_points.at("L01")
         try:
@@ -217,8 +218,10 @@ class Runner:
                 order=order,
                 attempt=attempt,
                 sent_wall=self._clock.time(),
-                baseline=self._ledger.journal.watermark,
-                baseline_time=venue_time,
+                # A further attempt keeps the first one's: what the first placed after all must not be too old to be
+                # looked for.
+                baseline=record.baseline if again else self._ledger.journal.watermark,
+                baseline_time=record.baseline_time if again else venue_time,
                 deadline=None if record.timeout is None else venue_time + record.timeout,
                 owner=self._owner,
             )

@@ -100,10 +100,10 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "T10",
         (_S.RESOLVING, _S.ACKED),
-        (_S.ACKED, _S.WORKING),
+        (_S.ACKED, _S.WORKING, _S.CANCELLING),
         False,
         "",
-        "the order was found (ACKED: a read shows it live, and the commit rule waits)",
+        "the order was found (ACKED: a read shows it live, and the commit rule waits; CANCELLING: the goal is to cancel)",
     ),
     Transition("T11", _READING, (_S.COMPLETED,), True, "completed", "a read shows that the goal is reached"),
     Transition("T11b", _READING, (_S.COMPLETED,), True, "partial", "the venue closed it, 0 < filled < amount"),

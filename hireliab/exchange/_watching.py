@@ -11,7 +11,16 @@ from typing import NamedTuple
 from hireliab.core.clock import Clock
 from hireliab.exchange import evidence
 from hireliab.exchange._ledger import Ledger, fingerprint
-from hireliab.exchange.adapter import OrderListing, OrderState, OrderStatus
+from hireliab.exchange.adapter import (
+    ExchangeAdapter,
+    Found,
+    ListingRead,
+    OrderListing,
+    OrderRead,
+    OrderState,
+    OrderStatus,
+    Unavailable,
+)
 from hireliab.exchange.transaction import Proof, Record, State, Transaction, seen
 
 AFTERWATCH_AGES = (60.0, 300.0, 900.0, 3600.0)
@@ -33,13 +42,23 @@ class Watching:
 
     Args:
         most: Longest afterwatch, in seconds.
+        saw: Told of every read.
         resurrected: Called with a transaction that left its decided state, and the order that appeared.
     """
 
     def __init__(
-        self, *, ledger: Ledger, clock: Clock, most: float, resurrected: Callable[[Transaction, OrderState], None]
+        self,
+        *,
+        ledger: Ledger,
+        adapter: ExchangeAdapter,
+        clock: Clock,
+        most: float,
+        resurrected: Callable[[Transaction, OrderState], None],
+        saw: Callable[[OrderRead | ListingRead], None],
     ) -> None:
         self._ledger = ledger
+        self._adapter = adapter
+        self._saw = saw
         self._most = most
         self._clock = clock
         self._resurrected = resurrected
@@ -110,6 +129,28 @@ class Watching:
             and int(r.baseline) >= int(record.baseline)
             and fingerprint(r.order) == key
         ]
+
+    def look_at_resting(self) -> None:
+        """
+        Look at the orders that rest in the book: one listing of what is open, and by its id what is missing there.
+
+        Not by the history: an order that rests for a month would make every listing a month long.
+        """
+        resting = [t for t in self._ledger.live() if t.record.is_open_at_venue]
+        listing = self._adapter.list_open_orders()
+        self._saw(listing)
+        if isinstance(listing, Unavailable):
+            return
+        by_id = {order.order_id: order for order in listing.orders}
+        for transaction in resting:
+            order_id = transaction.record.order_id or ""
+            shown = by_id.get(order_id)
+            if shown is None:
+                read = self._adapter.find_by_id(order_id)
+                self._saw(read)
+                shown = read.order if isinstance(read, Found) else None
+            if shown is not None:
+                self.follow(transaction, shown)
 
     def follow(self, transaction: Transaction, order: OrderState) -> None:
         """Keep the record of a decided, resting order current until it closes."""

@@ -279,7 +279,7 @@ class Transaction:
         # guards everything below; notified when any of it changes
         self._changed = threading.Condition()
         self._record = record
-        self._moving = False
+        self._moving: object = False
         self._owner: object | None = None
         self._taken = self.restored
         self._answered = False
@@ -366,13 +366,28 @@ class Transaction:
             self._taken = True
             return first
 
-    def claim(self, version: int) -> bool:
+    def name_order(self, client_order_id: str) -> None:
+        """Give the order its id at the exchange, unless it has one."""
+        with self._changed:
+            record = self._record
+            if record.order.client_order_id:
+                return
+            self._timeline.append((record.updated, record.state.value, "created"))
+            order = dataclasses.replace(record.order, client_order_id=client_order_id)
+            self._record = dataclasses.replace(record, order=order)
+
+    def claim(self, version: int, claimant: object = None) -> bool:
         """Take the right to write the next version; False when somebody else wrote or is writing one."""
         with self._changed:
             if self._moving or self._record.version != version:
                 return False
-            self._moving = True
+            self._moving = claimant or True
             return True
+
+    def is_claimed_by(self, claimant: object) -> bool:
+        """Whether this claim holds."""
+        with self._changed:
+            return self._moving is claimant
 
     def settle(self, record: Record | None, *, cause: str = "", durable: bool = True) -> None:
         """End a claim with the new version, or with None when it could not be written."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
 import logging
 import os
 import sys
@@ -208,7 +207,7 @@ class TransactionVerificationPipeline(Desk):
             phase = "open"
         finally:
             with self._changed:
-                self._phase = phase
+                self._phase = "stopped" if phase == "new" and self._resolver.is_started else phase
                 if phase == "open":
                     self._report = report
                 self._changed.notify_all()
@@ -237,16 +236,19 @@ class TransactionVerificationPipeline(Desk):
                 clock=self._clock,
                 owner=self._owner,
             )
-        except BaseException:
+            if self._journal.folder is not None and self.config.operator_interval is not None:
+                interval = min(0.5, self.config.operator_interval)
+                self._operator = Operator(
+                    self._journal.folder, handlers(self), self._status, self._clock, interval=interval
+                )
+            self._resolver.start(first)
+            return report
+        except BaseException:  # Ctrl-C, too: the lock must not stay with a pipeline that did not start
+            if self._resolver.is_started:
+                self._resolver_stop.set()
+                self._resolver.join(1.0)
             self._journal.close()
             raise
-        if self._journal.folder is not None and self.config.operator_interval is not None:
-            interval = min(0.5, self.config.operator_interval)
-            self._operator = Operator(
-                self._journal.folder, handlers(self), self._status, self._clock, interval=interval
-            )
-        self._resolver.start(first)
-        return report
 
     def _on_resolver_step(self) -> None:
         """Between two requests of the resolver: what else its thread looks after."""
@@ -294,10 +296,9 @@ class TransactionVerificationPipeline(Desk):
                 self._phase = "stopped"
                 return ()
             self._phase = "stopping"
-        threads = self._admission.close()
         phase = "open"  # a stop that is interrupted by Ctrl-C can be done again
         try:
-            undecided = self._close(threads, timeout)
+            undecided = self._close(self._admission.close(), timeout)
             phase = "stopped"
         finally:
             with self._changed:
@@ -432,11 +433,7 @@ class TransactionVerificationPipeline(Desk):
 
     def _admit(self, transaction: Transaction) -> None:
         prefix = self._bind_account()
-        record = transaction.record
-        if not record.order.client_order_id:
-            order = dataclasses.replace(record.order, client_order_id=f"{prefix}-{transaction.id}")
-            if transaction.claim(record.version):
-                transaction.settle(dataclasses.replace(record, order=order), cause="created")
+        transaction.name_order(f"{prefix}-{transaction.id}")
         self._admission.admit(transaction)
 
     def execute(self, transaction: Transaction) -> TransactionResult:

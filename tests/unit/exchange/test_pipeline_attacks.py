@@ -1141,11 +1141,11 @@ def test_the_runner_does_not_spin_while_the_resolver_writes(clock, exchange, pip
     transaction = market(pipeline)
     write, claim, tries, enough = pipeline._journal.write, transaction.claim, [], threading.Event()
 
-    def counted(version):
+    def counted(version, *more):
         tries.append(version)
         if len(tries) > 500:
             enough.set()
-        return claim(version)
+        return claim(version, *more)
 
     def slow(record, *, cause, barrier):
         if record.state is State.COMPLETED:
