@@ -563,7 +563,6 @@ def test_a_storm_of_429_is_no_negative_sends_nothing_and_ends_in_one_listing(clo
     assert (exchange.sends(), len(exchange.orders)) == (6, 6)
 
 
-@pytest.mark.xfail(reason="B9 of the bug list of the session: Watching.due stays in the past while listings fail", strict=False)
 def test_an_outage_while_an_absent_order_is_watched_is_no_storm(clock, exchange, make, monkeypatch):
     monkeypatch.setattr(testing, "HANG_CAP", 1.0)  # a thread that never rests is what this is about
     pipeline = make(late_arrival_bound=1.0)
