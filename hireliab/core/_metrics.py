@@ -87,8 +87,7 @@ class Histogram:
         with self._lock:
             self._counts[place] += 1
             self._total += value
-            if value > self._most:
-                self._most = value
+            self._most = max(self._most, value)
 
     def snapshot(self) -> HistogramSnapshot:
         """One consistent picture."""

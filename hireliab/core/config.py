@@ -130,11 +130,11 @@ def choice(name: str, value: object, choices: Iterable[str]) -> str:
     """One of the given words."""
     words = list(choices)
     if not isinstance(value, str) or value not in words:
-        near = difflib.get_close_matches(str(value), words, n=1)
+        near = difflib.get_close_matches(str(value)[:80], words, n=1)
         allowed = ", ".join(words)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(
-            f"{name} must be one of {allowed}, got {value!r}{hint}",
+            f"{name} must be one of {allowed}, got {value!r:.80}{hint}",
             setting=name,
             value=value,
             allowed=allowed,

@@ -108,29 +108,29 @@ class Decisions:
                 return {}
             return {"filled": record.order.amount if word is None else word, "order_id": order_id}
         if self._ledger.is_bound(order_id, to_other_than=record.parent_id or record.txn_id):
-            raise InvalidOrderError(f"venue order {order_id}: belongs to another transaction", by="hireliab")
+            raise InvalidOrderError(f"venue order {order_id:.60}: belongs to another transaction", by="hireliab")
         read = self._adapter.find_by_id(order_id)
         if isinstance(read, Unavailable):
             raise read.error
         if isinstance(read, Absent):
             if as_ == "failed":
                 return {}
-            raise InvalidOrderError(f"venue order {order_id}: the exchange does not know it", by="hireliab")
+            raise InvalidOrderError(f"venue order {order_id:.60}: the exchange does not know it", by="hireliab")
         order = read.order
         stranger = order.client_order_id not in (None, record.order.client_order_id)
         if stranger or (record.kind == "ORDER" and not evidence.has_fields_of(record.order, order)):
             raise InvalidOrderError(
-                f"venue order {order_id}: is another order ({order.type} {order.side} {money.text(order.amount)}"
+                f"venue order {order_id:.60}: is another order ({order.type} {order.side} {money.text(order.amount)}"
                 f" {order.symbol}, client order id {order.client_order_id}) than transaction {record.txn_id} asked for",
                 by="hireliab",
             )
         shown = f"the exchange shows {order.status.value} with {money.text(order.filled)} filled"
         unfilled = order.status.is_closed and order.filled == money.ZERO
         if unfilled == (as_ == "completed") or (word is not None and word != order.filled):
-            raise InvalidOrderError(f"venue order {order_id}: {shown}, which is not {as_} as said", by="hireliab")
+            raise InvalidOrderError(f"venue order {order_id:.60}: {shown}, which is not {as_} as said", by="hireliab")
         if order.filled < record.filled:
             raise InvalidOrderError(
-                f"venue order {order_id}: {shown}, less than was read before; ask again in a moment", by="hireliab"
+                f"venue order {order_id:.60}: {shown}, less than was read before; ask again in a moment", by="hireliab"
             )
         return seen(order)
 
@@ -141,21 +141,21 @@ class Decisions:
         if isinstance(read, Unavailable):
             raise read.error
         if isinstance(read, Absent):
-            raise InvalidOrderError(f"venue order {order_id}: the exchange does not know it", by="hireliab")
+            raise InvalidOrderError(f"venue order {order_id:.60}: the exchange does not know it", by="hireliab")
         found = read.order
         # Where the exchange hides it now, a listing may have shown it before.
         client_id = found.client_order_id or self._orphans.client_id(order_id)
         start, _, txn_id = (client_id or "").rpartition("-")
         if start != prefix or not txn_id:
             raise InvalidOrderError(
-                f"venue order {order_id}: its client order id is {client_id}, and ours begin with {prefix}-;"
+                f"venue order {order_id:.60}: its client order id is {client_id}, and ours begin with {prefix}-;"
                 " only an order of this pipeline's can be adopted",
                 by="hireliab",
             )
         known = self._ledger.journal.get(txn_id) or self._ledger.journal.find_order(order_id)
         if known is not None:
             self._orphans.forget(order_id)
-            raise InvalidOrderError(f"venue order {order_id}: is transaction {known.txn_id} already", by="hireliab")
+            raise InvalidOrderError(f"venue order {order_id:.60}: is transaction {known.txn_id} already", by="hireliab")
         now = self._clock.time()
         order = _as_wanted(found, client_id or "")
         record = Record(
@@ -180,7 +180,7 @@ class Decisions:
         except JournalPoisonedError:
             raise
         except JournalError as error:  # another thread adopted it since we looked
-            raise InvalidOrderError(f"venue order {order_id}: has a transaction by now ({error})", by="hireliab") from error
+            raise InvalidOrderError(f"venue order {order_id:.60}: has a transaction by now ({error})", by="hireliab") from error
         self._ledger.add(transaction)  # not before: whoever comes second must not take the first one's place
         self._orphans.forget(order_id)
         self._resolver.found(transaction, found)

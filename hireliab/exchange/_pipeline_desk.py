@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from hireliab.core import config
 from hireliab.core.clock import Clock
 from hireliab.errors import ConfigError
 from hireliab.exchange import _halt
@@ -111,6 +112,9 @@ class Desk(ABC):
             ConfigError: Another mode, or a journal without a folder.
             JournalError: The file HALT cannot be written.
         """
+        config.choice("mode", mode, _halt.MODES)
+        config.text("who", who)
+        reason = str(reason)[:500]  # a halt never fails for its words
         halt = _halt.Halt(mode=mode, reason=reason, who=who, since=self._clock.time())
         _halt.write(self._halt_folder(), halt)
         self._ledger.alert("critical", f"Trading is {mode.lower()}", f"by {who}: {reason}")

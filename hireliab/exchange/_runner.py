@@ -60,6 +60,16 @@ class _Sent(enum.Enum):
     AGAIN = "again"
 
 
+STALE = 10.0
+"""Seconds after the barrier at which nothing is sent any more: the machine slept, or the disk hung, and the price is old."""
+
+
+class StaleError(NotSentError):
+    """Too much time passed between the barrier and the first byte."""
+
+    retryable = True
+
+
 class StoppedError(NotSentError, ClosedError):
     """The pipeline was stopped before the first byte."""
 
@@ -161,12 +171,14 @@ class Runner:
 
     def _attempts(self, transaction: Transaction) -> None:
         """Send until it is answered, or proven not to have left often enough."""
+        wanted = transaction.record.order  # as it was asked for: a further attempt is priced anew
         for attempt in range(1, self._config.max_retries + 2):
             last = attempt > self._config.max_retries
             began = self._clock.monotonic()
             try:
-                self._check_send(transaction)
-                prepared = self._adapter.prepare(transaction.record.order)
+                self._check_open()
+                self._pretrade.check_halt(wanted)
+                prepared = self._adapter.prepare(wanted)
             except TransactionDeniedError as error:
                 self._deny(transaction, error)
                 return
@@ -478,7 +490,12 @@ class Runner:
     def _check_send(self, transaction: Transaction) -> None:
         """The same for an order, which a halt forbids."""
         self._check_open()
-        self._pretrade.check_halt(transaction.record.order)
+        record = transaction.record
+        self._pretrade.check_halt(record.order)
+        # The wall clock, because the monotonic one stands still while the machine sleeps; a step of it costs an attempt.
+        waited = self._clock.time() - (record.sent_wall or 0.0)
+        if waited > STALE:
+            raise StaleError(f"transaction {transaction.id}: {waited:.0f} s passed before it was sent; nothing was sent")
 
     def _check_open(self) -> None:
         """Run just before the first byte: the last moment at which nothing has happened."""

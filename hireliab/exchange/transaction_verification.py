@@ -375,7 +375,7 @@ class TransactionVerificationPipeline(Desk):
         """
         if exchange is not None and exchange != self._adapter.name:
             raise ConfigError(
-                f"exchange: this pipeline trades at {self._adapter.name!r}, got {exchange!r}",
+                f"exchange: this pipeline trades at {self._adapter.name!r}, got {exchange!r:.80}",
                 setting="exchange",
                 value=exchange,
                 allowed=self._adapter.name,
@@ -494,6 +494,8 @@ class TransactionVerificationPipeline(Desk):
     def get(self, transaction_id: str) -> Transaction | None:
         """A transaction by its id, or None."""
         self.start()
+        if not isinstance(transaction_id, str) or not transaction_id.isascii():
+            return None
         record: Record | None = None
         # A row that is not finished belongs to a live transaction, or to one that ended between the two looks.
         for _ in range(3):
@@ -543,6 +545,7 @@ class TransactionVerificationPipeline(Desk):
             word = status.value if isinstance(status, Status) else status
             config_.choice("status", word, [s.value for s in Status])
             states = [state.value for state, (_, of) in PHASES.items() if of.value == word]
+        config_.whole("limit", limit, low=0, high=1_000_000)
         self.start()
         found = []
         for record in self._journal.select(states=states, limit=limit):

@@ -3,7 +3,7 @@
 TESTS = ["tests/unit/exchange/test_pipeline_verdicts.py", "tests/unit/exchange/test_pipeline_attacks.py", "tests/unit/exchange/test_recovery.py",
          "tests/unit/exchange/test_evidence.py", "tests/unit/exchange/test_transaction.py",
          "tests/unit/exchange/test_commit_rule.py", "tests/unit/exchange/test_pretrade.py",
-         "tests/unit/exchange/test_decision.py", "tests/contract/test_journal.py", "tests/unit/core/test_sqlite.py"]
+         "tests/unit/exchange/test_decision.py", "tests/unit/exchange/test_pipeline_review.py", "tests/contract/test_journal.py", "tests/unit/core/test_sqlite.py"]
 
 _RUNNER = "hireliab/exchange/_runner.py"
 _RESOLVER = "hireliab/exchange/_resolver.py"
@@ -67,7 +67,7 @@ MUTANTS = [
     ("two may claim one version", "hireliab/exchange/transaction.py",
      "if self._moving or self._record.version != version:", "if False:"),
     ("resting orders are not followed", _RESOLVER,
-     "self._guarded(transaction, partial(self._watching.follow, transaction, shown))", "pass"),
+     "            self._watching.look_at_resting()\n", "            pass\n"),
     ("the afterwatch looks away", _RESOLVER,
      "self._guarded(transaction, partial(self._watching.look, transaction, orders))", "pass"),
     ("blindness is not told", _RESOLVER, "if blind >= BLIND_AFTER:", "if False:"),
@@ -104,7 +104,7 @@ MUTANTS = [
     ("a halt stops sells that reduce", _PRETRADE,
      'if halt is None or (halt.mode == "REDUCING" and order.side == "sell"):', "if halt is None:"),
     ("a halt file that nobody understands halts nothing", "hireliab/exchange/_halt.py",
-     'mode=mode if mode in MODES else "HALTED",', 'mode=mode if mode in MODES else "REDUCING",'),
+     'mode=mode if known else "HALTED",', 'mode=mode if known else "REDUCING",'),
     ("an equal order that is not decided is ignored", _PRETRADE, "        if siblings:\n", "        if False:\n"),
     ("equal orders meet where ids are hidden", _PRETRADE, "self._on_their_way.add(key)", "pass"),
     ("max_notional looks at the amount", _PRETRADE,
@@ -135,10 +135,18 @@ MUTANTS = [
      "_UNDECIDED = (", "_UNDECIDED = (State.COMPLETED, "),
     ("a person may name another order", _DECISION, "        if stranger or (record", "        if False and (record"),
     ("an order may be named twice", _DECISION,
-     "if self._ledger.is_bound(order_id, to_other_than=record.txn_id):", "if False:"),
+     "if self._ledger.is_bound(order_id, to_other_than=record.parent_id or record.txn_id):", "if False:"),
+    ("a person may say failed of what the exchange shows live", _DECISION, "if unfilled == (as_ == \"completed\")", "if False"),
+    ("a further attempt takes a new baseline", _RUNNER, "record.baseline if again else", ""),
+    ("a stale order is sent", _RUNNER, "waited > STALE:", "waited > 1e9:"),
+    ("a watch that is due lists without a pause", _RESOLVER, "max(self._watching.due(t), soonest) - now", "self._watching.due(t) - now"),
+    ("a roll back that appears again has no way on", _RESOLVER,
+     "if record.state in (State.UNKNOWN, State.RESOLVING):", "if record.state is State.UNKNOWN:"),
+    ("rows that were deleted make orphans", _ORPHANS, "if forgotten is None or txn_id > forgotten:", "if True:"),
+    ("an interrupted write is forgotten", _LEDGER, "                new = candidate  # Ctrl-C", "                new = None  # Ctrl-C"),
     ("a foreign order is adopted", _DECISION, "if start != prefix or not txn_id:", "if not txn_id:"),
     ("orphans are adopted silently or told for ever", _ORPHANS,
-     'if f"{FACT}{order.order_id}" not in known:', "if True:"),
+     "if self.client_id(order.order_id) is None:", "if True:"),
     ("our own orders are orphans", _ORPHANS,
      "if self._ledger.find(txn_id) is None and self._ledger.journal.get(txn_id) is None:", "if True:"),
     ("a start jumps over the orders of a restored journal", _RECOVERY,

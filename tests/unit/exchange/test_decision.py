@@ -270,3 +270,27 @@ def test_executing_an_adopted_order_sends_nothing(exchange, pipeline):
     transaction = pipeline.adopt(strange.order_id, who="sara")
     assert bool(pipeline.execute(transaction)) is True
     assert exchange.sends() == 0
+
+
+@pytest.mark.parametrize("bad", [{"who": ""}, {"who": 5}, {"mode": None}])
+def test_a_halt_without_a_name_or_with_another_mode_is_refused(pipeline, bad):
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        pipeline.halt("x", **{"who": "sara", **bad})
+
+
+@pytest.mark.parametrize("reason", [None, 5, "x" * 10_000, "\ud800\n\x00"])
+def test_a_halt_never_fails_for_its_words(pipeline, reason):
+    pipeline.halt(reason, who="sara")
+    assert pipeline.halted.mode == "HALTED"
+
+
+@pytest.mark.parametrize("bad", [None, 2.5, -1, "5", 10**30])
+def test_a_limit_of_a_list_that_is_no_number_is_refused(pipeline, bad):
+    with pytest.raises(ConfigError, match="limit"):
+        pipeline.transactions(limit=bad)
+
+
+def test_an_id_that_cannot_be_one_is_unknown(pipeline):
+    assert (pipeline.get("\ud800"), pipeline.get(5)) == (None, None)
+    with pytest.raises(InvalidOrderError, match="unknown"):
+        pipeline.cancel("\ud800")

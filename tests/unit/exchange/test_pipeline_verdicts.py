@@ -599,3 +599,26 @@ def test_no_money_after_a_throttled_attempt_is_looked_into(clock, exchange, pipe
     finish(clock, pipeline, transaction)
     result = decide(clock, transaction)
     assert (result.verdict, bool(result)) == ((Verdict.COMPLETED, True) if executed else (Verdict.REJECTED, False))
+
+
+def test_an_order_whose_machine_slept_before_the_first_byte_is_prepared_again(clock, exchange, pipeline):
+    prepare, prices = exchange.prepare, []
+
+    def sleepy(order):
+        prepared = prepare(order)
+        submit = prepared.submit
+
+        def after_sleep(before_send):
+            if len(prices) == 1:
+                clock.step_wall(3600.0)  # the monotonic clock stands still while a machine sleeps
+            return submit(before_send)
+
+        prices.append(prepared.order.price)
+        prepared.submit = after_sleep
+        exchange.last_price += 1
+        return prepared
+
+    exchange.prepare = sleepy
+    result = finish(clock, pipeline, market(pipeline))
+    assert (result.verdict, result.attempts, exchange.sends()) == (Verdict.COMPLETED, 2, 1)
+    assert prices[1] == prices[0] + 1

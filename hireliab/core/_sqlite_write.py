@@ -1,0 +1,71 @@
+"""One write that is asked of a SQLiteFile, and how it ended."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+
+_log = logging.getLogger("hireliab.sqlite")
+
+
+class Write(Generic[T]):
+    """A write that is asked for, and how it ended; a small fraction of a Future's price."""
+
+    __slots__ = ("_done", "atomic", "error", "mark", "operation", "then", "value", "what")
+
+    def __init__(
+        self,
+        operation: Operation[T],
+        atomic: bool,
+        mark: str,
+        what: str | None,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        self.operation = operation
+        self.atomic = atomic
+        self.mark = mark
+        self.what = what  # for the log, when nobody waits
+        self.then = then
+        self.value: T | None = None
+        self.error: BaseException | None = None
+        self._done: threading.Lock | None = None
+        if what is None:
+            self._done = threading.Lock()
+            self._done.acquire()
+
+    def settle(self) -> None:
+        """Tell whoever waits."""
+        if self._done is not None:
+            self._done.release()
+        elif self.error is not None:
+            _log.error("%s: was not written: %s", self.what, self.error)
+        elif self.then is not None:
+            self.then()
+
+    def done(self) -> bool:
+        """Whether it is on disk, or failed."""
+        return self._done is not None and not self._done.locked()
+
+    def result(self, timeout: float | None = None) -> T:
+        """
+        Wait until it is on disk.
+
+        Raises:
+            TimeoutError: It is not after these seconds; it may still come.
+            Exception: The operation's own.
+            JournalError: The disk is full, and this would begin something new; it was not written.
+            JournalPoisonedError: A write failed.
+        """
+        assert self._done is not None, "bug: nobody may wait for a posted write"
+        if not self._done.acquire(timeout=-1 if timeout is None else timeout):
+            raise TimeoutError(f"not written within {timeout:g} s")
+        self._done.release()  # for the next who asks
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value] # set by the operation
