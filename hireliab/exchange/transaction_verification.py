@@ -191,26 +191,28 @@ class TransactionVerificationPipeline(Desk):
             ClosedError: After stop(), or in a forked child.
         """
         self._check_process()
-        with self._changed:
-            if self._phase == "starting" and self._starter == threading.get_ident():
-                return self._report  # an alert or event of the recovery asks back
-            self._clock.wait_for(self._changed, lambda: self._phase != "starting", None)
-            if self._phase == "open":
-                return self._report
-            if self._phase != "new":
-                raise ClosedError(f"pipeline {self.config.name}: stopped; make a new one")
-            self._phase = "starting"
-            self._starter = threading.get_ident()
-        phase = "new"
+        ours, phase = False, "new"
         try:
+            with self._changed:
+                if self._phase == "starting" and self._starter == threading.get_ident():
+                    return self._report  # an alert or event of the recovery asks back
+                self._clock.wait_for(self._changed, lambda: self._phase != "starting", None)
+                if self._phase == "open":
+                    return self._report
+                if self._phase != "new":
+                    raise ClosedError(f"pipeline {self.config.name}: stopped; make a new one")
+                ours = True
+                self._phase = "starting"
+                self._starter = threading.get_ident()
             report = self._open()
             phase = "open"
         finally:
-            with self._changed:
-                self._phase = "stopped" if phase == "new" and self._resolver.is_started else phase
-                if phase == "open":
-                    self._report = report
-                self._changed.notify_all()
+            if ours:
+                with self._changed:
+                    self._phase = "stopped" if phase == "new" and self._resolver.is_started else phase
+                    if phase == "open":
+                        self._report = report
+                    self._changed.notify_all()
         atexit.register(_stop_at_exit, weakref.ref(self))
         return report
 
@@ -290,21 +292,25 @@ class TransactionVerificationPipeline(Desk):
         """
         if os.getpid() != self._pid:
             return ()  # a forked child: the threads, the journal and its lock are the parent's
-        with self._changed:
-            self._clock.wait_for(self._changed, lambda: self._phase not in ("starting", "stopping"), None)
-            if self._phase != "open":
-                self._phase = "stopped"
-                return ()
-            self._phase = "stopping"
-        phase = "open"  # a stop that is interrupted by Ctrl-C can be done again
+        ours, phase = False, "open"  # a stop that is interrupted by Ctrl-C, wherever, can be done again
         try:
+            with self._changed:
+                settled = self._clock.wait_for(
+                    self._changed, lambda: self._phase not in ("starting", "stopping"), timeout + 5.0
+                )
+                if self._phase != "open":
+                    self._phase = "stopped" if settled else self._phase
+                    return ()
+                ours = True
+                self._phase = "stopping"
             undecided = self._close(self._admission.close(), timeout)
             phase = "stopped"
+            return undecided
         finally:
-            with self._changed:
-                self._phase = phase
-                self._changed.notify_all()
-        return undecided
+            if ours:
+                with self._changed:
+                    self._phase = phase
+                    self._changed.notify_all()
 
     def _close(self, threads: list[threading.Thread], timeout: float) -> tuple[str, ...]:
         deadline = self._clock.monotonic() + timeout
