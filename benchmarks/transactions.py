@@ -32,6 +32,8 @@ THREADS = (1, 8, MANY)
 LATENCIES = (0.0, 0.02)
 SYNCS = 50
 """How often the disk is measured in each round."""
+SETTLE = 1.0
+"""Seconds after the warm-up in which a journal may checkpoint what it left: that is no sync of the orders to come."""
 _SYNC_CALL = re.compile(r"^\d+\s+(\d+\.\d+) (?:fdatasync|fsync)\(")
 
 
@@ -220,6 +222,7 @@ def count_syncs(folder: Path, bot: str, threads: int, seconds: float) -> float |
         return None
     try:
         child.ask(do="round", threads=threads, latency=0.0, seconds=seconds / 3)
+        time.sleep(SETTLE)
         told = child.ask(do="round", threads=threads, latency=0.0, seconds=seconds)
     finally:
         child.end()
