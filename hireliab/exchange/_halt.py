@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hireliab.core import config
+from hireliab.core._sqlite_disk import sync_folder
 from hireliab.errors import JournalError
 
 MODES = ("HALTED", "REDUCING")
@@ -99,7 +100,7 @@ def write(folder: Path, halt: Halt) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        _sync(folder)
+        sync_folder(folder)
     except OSError as error:
         raise JournalError(f"{folder / NAME}: cannot be written ({error.strerror}); nothing is halted") from error
 
@@ -117,16 +118,5 @@ def clear(folder: Path) -> bool:
     except OSError as error:
         raise JournalError(f"{folder / NAME}: cannot be removed ({error.strerror}); the halt goes on") from error
     with contextlib.suppress(OSError):
-        _sync(folder)  # a halt that power loss brings back is the safe side
+        sync_folder(folder)  # a halt that power loss brings back is the safe side
     return True
-
-
-def _sync(folder: Path) -> None:
-    """Make the file's name durable; Windows cannot open a folder and needs no such thing."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
