@@ -25,7 +25,10 @@ def unit(symbol: str, *, quote: bool = False) -> str:
 def words(record: Record) -> str:
     """The order in one line."""
     order = record.order
-    text = f"{order.type} {order.side} {money.text(order.amount)} {unit(order.symbol)} on {order.symbol}"
+    amount = f"{money.text(order.amount)} {unit(order.symbol)}".strip() if order.amount else ""
+    # Of a call of the user's own function not everything is known.
+    parts = [order.type, order.side, amount, f"on {order.symbol}" if order.symbol else ""]
+    text = " ".join(part for part in parts if part) or "a call of your own function"
     if order.price is not None:
         about = "at" if order.type not in ("market", "stop_market") else "expected at"
         text += f" {about} {money.text(order.price)} {unit(order.symbol, quote=True)}"
@@ -112,7 +115,7 @@ def _person(record: Record, options: str) -> str:
     if record.candidates:
         lines.append(f"It may be one of these orders: {', '.join(record.candidates)}.")
     if record.kind == "CALL":
-        lines.append("It is a call of your own function: look at whatever that does at the exchange.")
+        lines.append("It is a call of your own function: look for whatever that does at the exchange.")
     say = f"hireliab transactions resolve {record.txn_id}{options}"
     lines += [
         "If it is there, open or filled (the bot reads the order before it believes you):",

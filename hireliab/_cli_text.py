@@ -31,7 +31,14 @@ class Misplaced(Fail):
 
 
 class Group(click.Group):
-    """Names the near miss of a command that does not exist."""
+    """Names the near miss of a command that does not exist, and helps who names none."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Without arguments: the help on stderr, as click's versions do not agree what then happens."""
+        if not args:
+            click.echo(context.get_help(), err=True)
+            context.exit(2)
+        return super().parse_args(context, args)
 
     def resolve_command(
         self, context: click.Context, args: list[str]

@@ -158,8 +158,8 @@ def _wide_table(records: list[Record]) -> None:
         [
             record.txn_id,
             age(now - record.created),
-            record.order.symbol,
-            record.order.side,
+            record.order.symbol or "-",
+            record.order.side or "-",
             _type(record),
             money.text(record.order.amount),
             money.text(record.filled),

@@ -59,9 +59,6 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else error.message, err=True)
-        return 2
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "hireliab"
         _complain(f"{_with_near_miss(error)}; see '{where} --help'")

@@ -35,7 +35,7 @@ MUTANTS = [
     ("a command that nobody took stays", _CLIENT, "    if _withdraw(file):\n", "    if not file.exists():\n"),
     ("a cancel waits in the resolver", _DESK, '        start_thread(work, name=f"hireliab.txn.cancel-{transaction_id:.40}")\n', "        work()\n"),
     ("offline, what is decided is decided again", _OFFLINE, "    State.UNKNOWN: (),\n", "    State.UNKNOWN: (),\n    State.FAILED: (),\n"),
-    ("offline, more than all may be filled", _OFFLINE, "    if not money.ZERO < word <= record.order.amount:\n", "    if not money.ZERO < word:\n"),
+    ("offline, more than all may be filled", _OFFLINE, "(word <= money.ZERO or money.ZERO < most < word)", "word <= money.ZERO"),
     ("offline, the log does not say so", _OFFLINE, "says {who}, not read at the exchange: {evidence}", "says {who}: {evidence}"),
     ("a damaged journal is fine", _JOURNAL, "    if problems:\n        sys.exit(BAD)\n", ""),
     ("a missing bot is asked", _TRANSACTIONS, "    if not _operator_client.is_owned(place.folder):\n", "    if False:\n"),

@@ -266,6 +266,13 @@ def test_there_is_advice_for_every_proof(proof):
     assert advice(record("COMPLETED", proof=proof), live=True, options="")
 
 
+def test_a_call_of_which_nothing_is_known_is_described_without_gaps():
+    bare = dataclasses.replace(ROWS["lost"], kind="CALL", order=Order(symbol="", side="", type="", amount=Decimal(0)))
+    assert "history for a call of your own function with the client order id -" in advice(bare, live=True, options="")
+    some = dataclasses.replace(bare, order=Order(symbol="BTC/USDT", side="sell", type="", amount=Decimal("0.50")))
+    assert "history for sell 0.5 BTC on BTC/USDT with" in advice(some, live=True, options="")
+
+
 def test_the_advice_names_the_command_for_the_order_that_rests_in_the_book():
     row = ROWS["resting"]
     assert f"hireliab transactions cancel {row.txn_id} --journal /x" in advice(row, live=True, options=" --journal /x")
@@ -549,9 +556,10 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_two(folder, run, args, te
 
 
 def test_without_arguments_the_help_is_shown(run):
-    code, out, err = run()
-    assert code == 2
-    assert "transactions" in out + err
+    for args in ([], ["transactions"], ["journal"]):
+        code, out, err = run(*args)
+        assert (code, out) == (2, "")
+        assert "Commands:" in err
     for args in (["--help"], ["transactions", "--help"], ["halt", "-h"], ["transactions", "resolve", "--help"]):
         code, out, _ = run(*args)
         assert code == 0

@@ -581,6 +581,14 @@ def journal(tmp_path):
     journal.close()
 
 
+def test_offline_a_call_of_which_nothing_is_known_can_be_completed(journal, clock):
+    order = Order(symbol="", side="", type="", amount=Decimal(0))
+    call = Record(txn_id="0" * 26, order=order, kind="CALL", state=State.UNKNOWN, version=1)
+    journal.write(call, cause="T15", barrier=True)
+    found = say(journal, clock, order_id="A-7", filled="2")
+    assert (found.verdict, found.order_id, found.filled) == (Verdict.COMPLETED, "A-7", Decimal(2))
+
+
 def row(journal, state, *, txn_id="0" * 26, **more):
     order = Order(
         symbol="BTC/USDT",
