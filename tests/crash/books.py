@@ -13,12 +13,23 @@ CLOCKS = 0.002  # seconds by which wall and monotonic clock may drift apart in a
 ADD, CANCEL = "/market/orders/add", "/market/orders/update-status"
 
 
-def lines(path):
-    """Complete lines of a file of JSON objects."""
+def lines(path, *, torn=True):
+    """
+    Complete lines of a file of JSON objects. One that a SIGKILL has torn is none: the kernel gives up a write between
+    two pages. `torn` says whether the file's writers are killed, so that there may be such lines.
+    """
     if not path.exists():
         return []
     data = path.read_bytes()
-    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines() if line.strip()]
+    found = []
+    for line in data[: data.rfind(b"\n") + 1].splitlines():
+        try:
+            if line.strip():
+                found.append(json.loads(line))
+        except ValueError:
+            if not torn:
+                raise
+    return found
 
 
 class Truth:
@@ -30,7 +41,7 @@ class Truth:
         self.versions = defaultdict(list)  # order id -> versions
         self.by_client = defaultdict(list)  # client order id -> order ids, in order of acceptance
         self.fills = defaultdict(list)
-        for record in lines(path):
+        for record in lines(path, torn=False):
             kind = record["kind"]
             if kind == "request":
                 self.requests.append(record)

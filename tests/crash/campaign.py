@@ -195,7 +195,10 @@ class Campaign:
         data = data[: data.rfind(b"\n") + 1]
         self._promises_read += len(data)
         for line in data.splitlines():
-            note = json.loads(line)
+            try:
+                note = json.loads(line)
+            except ValueError:
+                continue  # blank, or torn by a kill
             if note["t"] == "begin":
                 self.begun[note["i"]] = note["txn"]
                 self.highest = max(self.highest, note["i"])

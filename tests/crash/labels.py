@@ -101,7 +101,7 @@ class LabelsCampaign(Campaign):
             died = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
             facts = {"mono_before": before, "mono": time.monotonic_ns(), "wall": time.time()}
             self.log_kill(inc=self.inc, pid=pid, killed=died, n=self.n, mode=f"{label} in {weather}", **facts)
-        self.hits.update(hits.read_text().split() if hits.exists() else ())
+        self.hits.update(label for label in (hits.read_text().split() if hits.exists() else ()) if label in PLACES)
         self.progress(self.n)
         return died
 

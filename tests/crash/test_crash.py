@@ -268,3 +268,14 @@ def test_under_the_real_limits_fifty_unknowns_are_decided_without_one_request_to
     with capsys.disabled():
         print("\n" + printed)
     assert code == 0, printed
+
+
+def test_a_line_that_a_kill_has_torn_is_none_and_spoils_no_other(tmp_path):
+    spec = importlib.util.spec_from_file_location("crash_books", HERE / "books.py")
+    books = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(books)
+    path = tmp_path / "promises.jsonl"
+    path.write_text('\n{"t": "start"}\n{"t": "rea\n{"t": "start"}\n{"t": "begin"}\n{"t": "en')
+    assert [note["t"] for note in books.lines(path)] == ["start", "start", "begin"]
+    with pytest.raises(ValueError, match="Unterminated"):
+        books.lines(path, torn=False)

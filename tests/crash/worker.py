@@ -38,6 +38,7 @@ class Notes:
 
     def __init__(self, path):
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(self._handle, b"\n")  # the last life's last line may be torn
 
     def write(self, event, **facts):
         line = json.dumps({"t": event, "mono": time.monotonic_ns(), "wall": time.time(), **facts}) + "\n"
