@@ -32,7 +32,7 @@ THREADS = (1, 8, MANY)
 LATENCIES = (0.0, 0.02)
 SYNCS = 50
 """How often the disk is measured in each round."""
-SETTLE = 1.0
+SETTLE = 2.5
 """Seconds after the warm-up in which a journal may checkpoint what it left: that is no sync of the orders to come."""
 _SYNC_CALL = re.compile(r"^\d+\s+(\d+\.\d+) (?:fdatasync|fsync)\(")
 
