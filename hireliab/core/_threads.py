@@ -69,7 +69,7 @@ def run_forever(step: Callable[[], float | None], stop: Stop, *, what: str) -> N
     while not stop.is_set:
         try:
             pause = step()
-        except Exception:
+        except (Exception, SystemExit):  # SystemExit: a callback that calls sys.exit() ends no loop of ours
             _log.exception("%s: a step failed; going on in 1 s", what)
             pause = 1.0
         if stop.sleep(pause):

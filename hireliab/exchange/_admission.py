@@ -135,18 +135,31 @@ class Admission:
             self._leave(transaction)
 
     def _work(self, worker: _Worker) -> None:
+        try:
+            self._work_on(worker)
+        finally:
+            # Also when something out of order ended it (memory, an exception from outside): what it was to run is
+            # refused, and nobody hands it more.
+            with self._changed:
+                self._workers.discard(worker)
+                if worker in self._idle:
+                    self._idle.remove(worker)
+                left, worker.transaction = worker.transaction, None
+            if left is not None:
+                self.refuse(left, NotSentError(f"transaction {left.id}: its thread ended; nothing was sent"))
+
+    def _work_on(self, worker: _Worker) -> None:
         while True:
             with self._changed:
-                transaction, worker.transaction = worker.transaction, None
+                transaction = worker.transaction  # it stays there until it has run, see _work
                 if transaction is None and (self._closed or worker not in self._workers):
-                    self._workers.discard(worker)
                     return
             if transaction is not None:
                 try:
                     self._runner.run(transaction)
                 finally:
                     self._leave(transaction)
-                del transaction  # an idle thread keeps nothing alive
+                del transaction  # an idle thread keeps nothing alive, and neither does its worker
                 if not self._rest(worker):
                     return
             worker.signal.acquire()
@@ -154,8 +167,8 @@ class Admission:
     def _rest(self, worker: _Worker) -> bool:
         """Line up for the next transaction; False when the thread is not needed."""
         with self._changed:
+            worker.transaction = None
             if self._closed or len(self._idle) >= MOST_IDLE:
-                self._workers.discard(worker)
                 return False
             worker.thread.name = f"hireliab.idle.{self._config.name}"
             worker.idle_since = self._clock.monotonic()

@@ -44,6 +44,7 @@ class IdempotencyKeys:
 
     def _find(self, key: str, record: Record) -> Transaction:
         stripe = hash(key) % _STRIPES
+        again = 3
         while True:
             with self._lock:
                 before = self._registrations[stripe]
@@ -52,6 +53,9 @@ class IdempotencyKeys:
                 return known
             stored = self._journal.find_key(key)
             live = None if stored is None else self._ledger.find(stored.txn_id)
+            if stored is not None and live is None and not stored.is_finished and again:
+                again -= 1  # it was decided between the two looks: its row says so now
+                continue
             with self._lock:
                 if self._registrations[stripe] != before:
                     continue  # another thread registered a key meanwhile, and may even be done: what we read is old

@@ -184,14 +184,8 @@ class Ledger:
         )
         if new is None:
             return None
-        if to is not expected.state:
-            with self._lock:
-                # Not `new`: between its settling and here another thread may have made the next one.
-                self._mark_locked(transaction.record)
         if to.is_terminal:
             self.metrics.verdicts.add(new.verdict.value)
-            self.settled(transaction.id)
-        self._drop_if_finished(transaction, new)
         if transition.event:
             self.metrics.events.add(transition.event)
             self.tell(transition.event, new, cause=cause)
@@ -200,7 +194,7 @@ class Ledger:
     def note(self, transaction: Transaction, expected: Record, *, cause: str, **changes: Any) -> Record | None:
         """Write new facts without a transition; not a barrier, because losing them only costs look-ups."""
         cause = cause[:MOST_WORDS]
-        new = self._write(
+        return self._write(
             transaction,
             expected,
             lambda: expected.note(updated=self._clock.time(), **changes),
@@ -208,9 +202,6 @@ class Ledger:
             barrier=False,
             must_be_durable=False,
         )
-        if new is not None:
-            self._drop_if_finished(transaction, new)
-        return new
 
     def _write(
         self,
@@ -246,14 +237,22 @@ class Ledger:
         finally:
             if transaction.is_claimed_by(claim):  # asked, because Ctrl-C may strike just after the claim
                 transaction.settle(new, cause=cause, durable=failure is None)
+                if new is not None:
+                    self._after(transaction, new)
         if failure is not None:
             self.alert("critical", "Journal cannot be written", str(failure), new)
         return new
 
-    def _drop_if_finished(self, transaction: Transaction, record: Record) -> None:
-        if record.is_finished:
-            with self._lock:
+    def _after(self, transaction: Transaction, new: Record) -> None:
+        """What follows from a new version, whether or not its writer was interrupted."""
+        with self._lock:
+            # Not `new`: since it was settled another thread may have made the next one.
+            record = transaction.record
+            self._mark_locked(record)
+            if record.is_finished:
                 self._live.pop(transaction.id, None)
+        if new.state.is_terminal:
+            self.settled(transaction.id)
 
     # -- watermark and canary ---------------------------------------------------------------------------------
 
@@ -280,6 +279,11 @@ class Ledger:
             self._sends.append((now, order))
             while self._sends and self._sends[0][0] < now - DUPLICATE_WINDOW:
                 self._sends.popleft()
+
+    def forget_send(self, order: Order) -> None:
+        """It was proven not to have left: it explains nothing."""
+        with self._lock:
+            self._sends = deque(sent for sent in self._sends if sent[1].client_order_id != order.client_order_id)
 
     def explains_duplicate(self, order: Order) -> bool:
         """Whether we sent an equal order, of another transaction, so recently that the venue takes this for it."""
@@ -318,7 +322,7 @@ class Ledger:
         if self._bus is not None:
             try:
                 self._bus.publish(f"{topic}.{event}", facts(record), message_id=event_id(record))
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # "on critical: sys.exit(1)" would end the thread that looks
                 _log.warning("event %s.%s of %s was not published: %s", topic, event, record.txn_id, error)
         level = _LEVELS.get(event) if topic == "transaction" else None
         if level is not None:
@@ -339,7 +343,7 @@ class Ledger:
                 message=message,
                 context=None if record is None else {name: facts(record)[name] for name in _ALERT_FACTS},
             )
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             _log.warning("alert %r was not taken: %s", title, error)
 
 

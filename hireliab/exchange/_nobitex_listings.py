@@ -75,20 +75,24 @@ class Listings:
 
     def orders_since(self, order_id: str) -> ListingRead:
         """Every own spot order with an id above `order_id`, oldest first."""
+        listing = self._all_pages("all", order_id)
+        if isinstance(listing, OrderListing):
+            self._learn(listing.orders)
+        return listing
+
+    def _all_pages(self, status: str, order_id: str) -> ListingRead:
         started = self._clock.monotonic()
         orders: list[OrderState] = []
         above = int(order_id)
         try:
             for _ in range(_MOST_PAGES):
-                page = self._page(status="all", order="id", from_id=above)
+                page = self._page(status=status, order="id", from_id=above)
                 ids = [int(order.order_id) for order in page.orders]
                 if ids != sorted(set(ids)) or (ids and ids[0] <= above):
                     raise _wrong("orders/list", "the page is not in the order asked for")
                 orders.extend(page.orders)
                 if _is_last(page.has_next, page.rows, short=_SHORT_PAGE):
-                    listed = tuple(orders)
-                    self._learn(listed)
-                    return OrderListing(orders=listed, since=order_id, started=started)
+                    return OrderListing(orders=tuple(orders), since=order_id, started=started)
                 if not ids:
                     raise _wrong("orders/list", "a page without spot orders and without an end")
                 above = ids[-1]
@@ -114,14 +118,7 @@ class Listings:
 
     def open_now(self) -> ListingRead:
         """Own open spot orders, oldest first, as a listing."""
-        started = self._clock.monotonic()
-        try:
-            page = self._page(status="open", order="id")
-        except ConfigError:
-            raise
-        except Exception as error:  # whatever it is, it proves nothing
-            return Unavailable(error)
-        return OrderListing(orders=page.orders, since="0", started=started)
+        return self._all_pages("open", "0")
 
     def _page(
         self,

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 
 from hireliab.core import money
 from hireliab.core.clock import Clock
 from hireliab.core.rate_limiter import RateLimiter
-from hireliab.errors import ConfigError, RateLimitedError, TransactionDeniedError
+from hireliab.errors import ConfigError, InvalidOrderError, RateLimitedError, TransactionDeniedError
 from hireliab.exchange import _halt
 from hireliab.exchange._ledger import Ledger, fingerprint
 from hireliab.exchange._pipeline_settings import PipelineConfig
 from hireliab.exchange.adapter import ExchangeAdapter, Order, Unavailable
-from hireliab.exchange.transaction import Transaction
+from hireliab.exchange.transaction import State, Transaction
 
 SIBLING_WAIT = 5.0
 """Seconds that an order waits for an equal one that is on its way, where the exchange cannot tell the two apart."""
@@ -91,6 +91,8 @@ class PreTrade:
         if not self._config.duplicate_guard or self._adapter.capabilities.listing_shows_client_id is not False:
             yield
             return
+        with suppress(InvalidOrderError):  # what it breaks is said where it is prepared
+            order = self._adapter.validate(order)  # as it would be sent: two roundings of one amount are equal
         key = fingerprint(order)
         with self._changed:
             if not self._clock.wait_for(self._changed, lambda: key not in self._on_their_way, SIBLING_WAIT):
@@ -108,17 +110,26 @@ class PreTrade:
                 self._on_their_way.discard(key)
                 self._changed.notify_all()
 
-    def check(self, transaction: Transaction, order: Order) -> None:
+    def reference(self, order: Order) -> Decimal | Unavailable | None:
+        """The price that a collar compares with; None where it compares nothing."""
+        if self._config.price_collar is None or order.type not in ("limit", "market"):
+            return None  # the price of a stop order is far away on purpose
+        return self._adapter.reference_price(order.symbol)
+
+    def check(self, transaction: Transaction, order: Order, reference: Decimal | Unavailable | None) -> None:
         """
         Judge the order as it would be sent.
+
+        Args:
+            reference: What `reference` answered.
 
         Raises:
             TransactionDeniedError: Its reason is "sibling", "max_notional", "price_collar" or "orders_per_minute".
         """
         self._check_sibling(transaction, order)
         self._check_notional(transaction, order)
-        self._check_collar(transaction, order)
-        if self._rate is not None:
+        self._check_collar(transaction, order, reference)
+        if self._rate is not None and transaction.record.state is State.NEW:  # a further attempt is no further order
             try:
                 self._rate.acquire(timeout=0.0)
             except RateLimitedError as error:
@@ -155,11 +166,10 @@ class PreTrade:
                 f"it is worth {money.text(value)} {quote}, more than {money.text(most)} (max_notional)",
             )
 
-    def _check_collar(self, transaction: Transaction, order: Order) -> None:
+    def _check_collar(self, transaction: Transaction, order: Order, reference: Decimal | Unavailable | None) -> None:
         collar = self._config.price_collar
-        if collar is None or order.price is None or order.type not in ("limit", "market"):
-            return  # the price of a stop order is far away on purpose
-        reference = self._adapter.reference_price(order.symbol)
+        if collar is None or order.price is None or reference is None:
+            return
         if isinstance(reference, Unavailable):
             raise self._denied(
                 transaction, "price_collar", f"there is no fresh price to compare with ({reference.error})"

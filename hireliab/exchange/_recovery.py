@@ -119,6 +119,7 @@ def recover(
     # The newest first; what was sent a moment before the restart explains a "duplicate order" right after it.
     now = clock.time()
     recent = [r for r in ledger.journal.select(limit=100) if r.sent_wall and 0 <= now - r.sent_wall < DUPLICATE_WINDOW]
+    recent = [r for r in recent if r.proof not in (Proof.NOT_SENT, Proof.DENIED)]
     for record in reversed(recent):
         ledger.note_send(record.order, age=now - (record.sent_wall or now))
     claims = [(record, f"T27 claimed by {owner}") for record in records if not record.state.is_terminal]

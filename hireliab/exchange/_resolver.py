@@ -24,7 +24,7 @@ from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._orphans import Orphans
 from hireliab.exchange._pipeline_settings import PipelineConfig
 from hireliab.exchange._verified_calls import CallBook
-from hireliab.exchange._watching import Watching
+from hireliab.exchange._watching import FEW, Watching
 from hireliab.exchange.adapter import (
     Absent,
     ExchangeAdapter,
@@ -49,8 +49,6 @@ LOOKUP_SPACING = 0.25
 CANCEL_AGAIN_AFTER = 3.0
 """Seconds after which a cancel is sent again when the order is still open; cancelling by id is idempotent."""
 _IDLE = 3600.0
-FEW = 3
-"""So many recovered cases are looked up at once; more of them wait for one listing that serves all."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -118,6 +116,7 @@ class Resolver:
             most=config.afterwatch,
             resurrected=self._take_back,
             saw=self._saw,
+            guarded=self._guarded,
         )
 
     def start(self, first: OrderListing | None) -> None:
@@ -204,7 +203,7 @@ class Resolver:
         """One transaction's trouble must not keep the others waiting."""
         try:
             work()
-        except Exception:
+        except (Exception, SystemExit):
             _log.exception("transaction %s: the resolver failed; looking again later", transaction.id)
             case = self._cases.get(transaction.id)
             if case is not None:

@@ -39,7 +39,7 @@ from hireliab.exchange._ledger import MOST_WORDS, Ledger
 from hireliab.exchange._pipeline_settings import PipelineConfig
 from hireliab.exchange._pretrade import PreTrade
 from hireliab.exchange._resolver import Resolver
-from hireliab.exchange.adapter import Absent, ExchangeAdapter, Found, Order, OrderState, Prepared
+from hireliab.exchange.adapter import Absent, ExchangeAdapter, Found, Order, OrderState, Prepared, Unavailable
 from hireliab.exchange.transaction import Proof, Record, State, Transaction, seen
 
 _log = logging.getLogger("hireliab.transactions")
@@ -103,14 +103,15 @@ class Runner:
         self._pretrade = pretrade
         self._owner = owner
         self._wait_for_gate = wait_for_gate
+        self.knows_watermark = False  # only spares a request; any thread may set it
         self._pid = os.getpid()
 
     def run(self, transaction: Transaction) -> None:
         """Run to an answer; never raises."""
-        if not transaction.take():
-            return
         began = self._clock.monotonic()
         try:
+            if not transaction.take():
+                return
             if transaction.record.kind == "CANCEL":
                 self._cancel(transaction)
             else:
@@ -139,7 +140,6 @@ class Runner:
     def _rescue(self, transaction: Transaction, error: BaseException) -> None:
         """Whatever went wrong here, a record that may have been sent must reach the resolver."""
         record = transaction.record
-        self._ledger.alert("critical", "Transaction runner failed", f"{transaction.id}: {error!r}", record)
         if record.state is State.SUBMITTING:
             self._ledger.move(transaction, record, "T9", State.RESOLVING, cause=f"runner failed: {error!r}")
         if not transaction.state.is_terminal and transaction.state is not State.NEW:
@@ -147,6 +147,8 @@ class Runner:
         if transaction.state is State.NEW:
             wrapped = error if isinstance(error, HireliabError) else NotSentError(f"not sent: {error!r}")
             self._not_sent(transaction, wrapped)
+        # Last: whatever an alert sink does, somebody looks after the transaction by now.
+        self._ledger.alert("critical", "Transaction runner failed", f"{transaction.id}: {error!r}", transaction.record)
 
     # -- an order ---------------------------------------------------------------------------------------------
 
@@ -171,6 +173,7 @@ class Runner:
 
     def _attempts(self, transaction: Transaction) -> None:
         """Send until it is answered, or proven not to have left often enough."""
+        self._find_watermark()
         wanted = transaction.record.order  # as it was asked for: a further attempt is priced anew
         for attempt in range(1, self._config.max_retries + 2):
             last = attempt > self._config.max_retries
@@ -178,6 +181,8 @@ class Runner:
             try:
                 self._check_open()
                 self._pretrade.check_halt(wanted)
+                # Before anything is held: it may need a client of the same pool.
+                reference = self._pretrade.reference(wanted)
                 prepared = self._adapter.prepare(wanted)
             except TransactionDeniedError as error:
                 self._deny(transaction, error)
@@ -194,7 +199,7 @@ class Runner:
                 self._not_sent(transaction, error)
                 return
             try:
-                self._pretrade.check(transaction, prepared.order)
+                self._pretrade.check(transaction, prepared.order, reference)
             except BaseException as error:
                 prepared.abandon()
                 if not isinstance(error, TransactionDeniedError):
@@ -212,6 +217,15 @@ class Runner:
             if outcome is _Sent.UNDECIDED:
                 self._await_answer(transaction)
             return
+
+    def _find_watermark(self) -> None:
+        """A first start without the exchange knows no order to look from; one look now shortens every later listing."""
+        if self._ledger.journal.watermark != "0" or self.knows_watermark:
+            return
+        newest = self._adapter.newest_order_id()
+        if not isinstance(newest, Unavailable):
+            self._ledger.note_watermark(newest)
+            self.knows_watermark = True  # "0" is an account without orders
 
     def _barrier(self, transaction: Transaction, prepared: Prepared, order: Order, attempt: int) -> bool:
         """Make the intent durable; False, with the verdict given, when that failed."""
@@ -256,9 +270,11 @@ class Runner:
         try:
             state = prepared.submit(lambda: self._check_send(transaction))
         except TransactionDeniedError as error:  # a halt since the barrier: no byte left
+            self._ledger.forget_send(record.order)
             self._deny(transaction, error)
             return _Sent.DECIDED
         except NotSentError as error:
+            self._ledger.forget_send(record.order)
             if not last and error.retryable and self._pause(record.attempt):
                 return _Sent.AGAIN
             self._fail(transaction, "T5", Proof.NOT_SENT, error)
@@ -276,8 +292,8 @@ class Runner:
         except RefusedError as error:
             if record.attempt > 1 and isinstance(error, InsufficientFundsError):
                 # The throttle before it may have been a proxy's, after the order was executed: then our own first
-                # attempt holds the money. One look decides, because nothing of ours can arrive late.
-                self._ambiguous(transaction, error, refused=True)
+                # attempt holds the money.
+                self._ambiguous(transaction, error)
                 return _Sent.UNDECIDED
             self._fail(transaction, "T7", Proof.REJECTED, error)
             if isinstance(error, AuthenticationError):
@@ -493,7 +509,7 @@ class Runner:
         record = transaction.record
         self._pretrade.check_halt(record.order)
         # The wall clock, because the monotonic one stands still while the machine sleeps; a step of it costs an attempt.
-        waited = self._clock.time() - (record.sent_wall or 0.0)
+        waited = 0.0 if record.sent_wall is None else self._clock.time() - record.sent_wall
         if waited > STALE:
             raise StaleError(f"transaction {transaction.id}: {waited:.0f} s passed before it was sent; nothing was sent")
 

@@ -6,6 +6,7 @@ presumed absent for as long as they might appear after all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from hireliab.core.clock import Clock
@@ -26,6 +27,8 @@ from hireliab.exchange.transaction import Proof, Record, State, Transaction, see
 AFTERWATCH_AGES = (60.0, 300.0, 900.0, 3600.0)
 """Seconds after an ABSENT verdict at which the order is looked for again; then every hour."""
 _HOUR = 3600.0
+FEW = 3
+"""So many orders are looked up by id at once; more of them wait for one listing that serves all."""
 
 
 class _Watch(NamedTuple):
@@ -43,6 +46,7 @@ class Watching:
     Args:
         most: Longest afterwatch, in seconds.
         saw: Told of every read.
+        guarded: Runs the work on one transaction, so that its trouble is not the others'.
         resurrected: Called with a transaction that left its decided state, and the order that appeared.
     """
 
@@ -55,7 +59,9 @@ class Watching:
         most: float,
         resurrected: Callable[[Transaction, OrderState], None],
         saw: Callable[[OrderRead | ListingRead], None],
+        guarded: Callable[[Transaction, Callable[[], None]], None],
     ) -> None:
+        self._guarded = guarded
         self._ledger = ledger
         self._adapter = adapter
         self._saw = saw
@@ -142,15 +148,22 @@ class Watching:
         if isinstance(listing, Unavailable):
             return
         by_id = {order.order_id: order for order in listing.orders}
+        missing = [t for t in resting if t.record.order_id not in by_id]
+        if len(missing) > FEW:  # as after a night without the bot: one listing serves them all
+            history = self._adapter.list_orders_since(str(min(int(t.record.order_id or "0") for t in missing) - 1))
+            self._saw(history)
+            if isinstance(history, OrderListing):
+                by_id |= {order.order_id: order for order in history.orders}
+                missing = [t for t in missing if t.record.order_id not in by_id]
+        for transaction in missing[:FEW]:  # the others at the next look
+            read = self._adapter.find_by_id(transaction.record.order_id or "")
+            self._saw(read)
+            if isinstance(read, Found):
+                by_id[transaction.record.order_id or ""] = read.order
         for transaction in resting:
-            order_id = transaction.record.order_id or ""
-            shown = by_id.get(order_id)
-            if shown is None:
-                read = self._adapter.find_by_id(order_id)
-                self._saw(read)
-                shown = read.order if isinstance(read, Found) else None
+            shown = by_id.get(transaction.record.order_id or "")
             if shown is not None:
-                self.follow(transaction, shown)
+                self._guarded(transaction, partial(self.follow, transaction, shown))
 
     def follow(self, transaction: Transaction, order: OrderState) -> None:
         """Keep the record of a decided, resting order current until it closes."""

@@ -87,8 +87,7 @@ class SQLiteJournal(JournalReads):
             JournalCorruptError: The file is damaged, foreign or of a newer version.
             JournalError: The folder cannot be made.
         """
-        lock = FolderLock(self.folder)
-        lock.acquire()
+        lock = self._lock_file = FolderLock(self.folder)
         file = SQLiteFile(
             self.folder / "journal.db",
             what=f"journal-{self.folder.name}",
@@ -98,10 +97,11 @@ class SQLiteJournal(JournalReads):
             idle=None if self._retention is None else self._retention.sweep,
             clock=self._clock,
         )
-        self._file, self._lock_file = file, lock
         with self._lock:
             self._told.clear()
         try:
+            lock.acquire()
+            self._file = file
             file.open()
             self._watermark, self._watermark_waits = self._meta("watermark") or "0", False
             if file.full and not self.unfinished():
@@ -263,7 +263,8 @@ class SQLiteJournal(JournalReads):
             return None
         with self._lock:
             verdicts = list(self._told.values())
-        return next((r for r in verdicts if getattr(r, field) == value and r.kind == "ORDER"), None)
+        by_order = field == "order_id"  # a cancel's row has its parent's
+        return next((r for r in verdicts if getattr(r, field) == value and not (by_order and r.kind != "ORDER")), None)
 
     def _written(self, record: Record) -> None:
         with self._lock:
@@ -274,6 +275,8 @@ class SQLiteJournal(JournalReads):
         """See `Journal.close`."""
         file, lock = self._file, self._lock_file
         if file is None:
+            if lock is not None:  # an open() that was interrupted
+                lock.release()
             return
         if file.close():  # may be interrupted, and done again
             if lock is not None:

@@ -230,6 +230,7 @@ class TransactionVerificationPipeline(Desk):
                 self._adapter.note_listing_shows_client_id(self._journal.fact("listing_shows_client_id") == "yes")
             records = self._journal.unfinished()
             first = first_listing(records, journal=self._journal, adapter=self._adapter)
+            self._runner.knows_watermark = first is not None
             report = recover(
                 records=records,
                 ledger=self._ledger,
@@ -260,7 +261,10 @@ class TransactionVerificationPipeline(Desk):
 
     def _status(self) -> dict[str, Any]:
         """What status.json says."""
-        more = {} if self._health is None else dict(self._health())
+        try:
+            more = {} if self._health is None else dict(self._health())
+        except (Exception, SystemExit) as error:
+            more = {"health_error": f"{type(error).__name__}: {error}"[:500]}
         return {"name": self.config.name, **self._snapshot().as_dict(), **more}
 
     def _bind_account(self) -> str:
