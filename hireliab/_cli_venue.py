@@ -341,7 +341,8 @@ def _table(findings: tuple[Finding, ...]) -> str:
     console = Console(file=sys.stdout, width=None if is_screen else 180)
     with console.capture() as captured:
         console.print(table)
-    return captured.get()
+    text: str = captured.get()
+    return text
 
 
 def _escaped(text: str) -> str:
