@@ -80,6 +80,8 @@ class Desk(ABC):
         """
         Look through the account's whole order list for orphans, as after restoring the journal from a back-up.
 
+        An order of the last seconds may not be listed yet (`visibility_window`): look again after them.
+
         Raises:
             NotSentError, OutcomeUnknownError: The list could not be read.
         """

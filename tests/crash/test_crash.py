@@ -124,7 +124,7 @@ def test_each_profile_gets_its_half_of_the_random_kills(killed, profile):
 def small(tmp_path_factory):
     """A campaign that is quickly checked: its folder."""
     folder = tmp_path_factory.mktemp("small") / "run"
-    code, printed = campaign("--kills", "20", "--keep", str(folder), timeout=240)
+    code, printed = campaign("--kills", "20", "--keep", str(folder), timeout=600)
     assert code == 0, printed
     return folder
 
@@ -237,7 +237,7 @@ def broken(request):
     """Every broken pipeline that was selected, and the unbroken one beside them, run side by side: name -> outcome."""
     names = [item.callspec.params["name"] for item in request.session.items if "broken" in getattr(item, "fixturenames", ())]
     with ThreadPoolExecutor(AT_ONCE) as crew:
-        outcomes = crew.map(lambda name: campaign("--kills", "6", "--break", name, timeout=240), names)
+        outcomes = crew.map(lambda name: campaign("--kills", "6", "--break", name, timeout=600), names)
     return dict(zip(names, outcomes, strict=True))
 
 
@@ -258,7 +258,7 @@ def test_the_unbroken_pipeline_passes_where_the_broken_ones_fail(name, broken):
 
 @pytest.mark.slow
 def test_orders_that_a_restored_back_up_does_not_know_are_found_and_adopted():
-    code, printed = campaign("--stage", "restore", "--kills", "12", timeout=240)
+    code, printed = campaign("--stage", "restore", "--kills", "12", timeout=600)
     assert code == 0, printed
 
 

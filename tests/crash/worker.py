@@ -242,6 +242,7 @@ class Bot:
 
     def adopt(self):
         """The operator looks for orders that a restored journal does not know, and takes each in."""
+        time.sleep(1.0)  # listings lag: an order of the last life's last moment is not shown at once
         orphans = self.pipeline.sweep_orphans()
         self.note("swept", orders=[order.order_id for order in orphans])
         for order in orphans:

@@ -1,6 +1,5 @@
 """What the review of the review's repairs broke; each names the way in which it did."""
 
-import ctypes
 import dataclasses
 import json
 import sys
@@ -16,6 +15,7 @@ from hireliab.errors import (
     InsufficientFundsError,
     ThrottledError,
 )
+from hireliab.exchange import _admission
 from hireliab.exchange.adapter import Order, OrderStatus
 from hireliab.exchange.enhanced_nobitex_adapter import EnhancedNobitexAdapter
 from hireliab.exchange.sqlite_journal import SQLiteJournal
@@ -27,21 +27,24 @@ from tests.support.scripted_nobitex import TOKEN, Script, order_row, scripted_po
 
 # r16: An idle thread that dies (SetAsyncExc, as time-out libraries do) takes the next transaction with it: its caller waits for ever.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_died_while_idle_does_not_take_a_transaction_with_it(clock, exchange, make):
+def test_a_thread_that_died_while_idle_does_not_take_a_transaction_with_it(clock, exchange, make, monkeypatch):
     pipeline = make()
+    handed_over = threading.Event()
+    rest = pipeline._admission._rest
+
+    def dying(worker):
+        rest(worker)
+        assert handed_over.wait(10.0)  # the next transaction is given to it, and it dies before it takes it
+        raise SystemExit
+
+    monkeypatch.setattr(pipeline._admission, "_rest", dying)
+    monkeypatch.setattr(_admission._Worker, "wake", lambda _worker: handed_over.set())
     finish(clock, pipeline, market(pipeline))
-    clock.advance_until(lambda: bool(pipeline._admission._idle))
-    (worker,) = pipeline._admission._idle
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.thread.ident), ctypes.py_object(SystemExit))
+    clock.advance_until(lambda: bool(pipeline._admission._idle), threads=("hireliab.resolver.",))
+    monkeypatch.setattr(pipeline._admission, "_rest", rest)
     handle = pipeline.submit(market(pipeline))
-    out = []
-    th = threading.Thread(target=lambda: out.append(handle.result()), daemon=True)
-    th.start()
-    th.join(5)
-    if not out:
-        handle.transaction.answer()
-        th.join(5)
-        raise AssertionError(f"nobody answers: {handle.transaction!r}, places {list(pipeline._admission.threads)}")
+    assert handle.result(timeout=None).verdict is Verdict.NOT_SENT
+    assert exchange.sends() == 1
 
 
 # r17: A key's row is read, its recovered transaction is decided and dropped, then the ledger is asked: an ownerless stale copy.
