@@ -108,7 +108,7 @@ class PoolState:
         # Guards everything below. Re-entrant, because a signal handler or a finaliser may call the pool in the middle
         # of a step of the same thread; `inside` tells the pool so, and it then only posts to `mail`.
         self.lock = threading.RLock()
-        self.inside = False
+        self.inside: object = None  # whose step it is
         self.mail: collections.deque[Callable[[], object]] = collections.deque()
         self.name = name
         self.config = config

@@ -427,18 +427,21 @@ class ConnectionPool(Generic[C]):
         """Run one step under the lock; then close what it took out, and do what a signal handler posted meanwhile."""
         state = self._state
         closing: list[Entry] = []
-        entered = False
+        entered, ours = False, object()
         try:
             with state.lock:
                 if state.inside:
                     raise _ReenteredError
-                state.inside = entered = True
+                state.inside = ours
+                entered = True
                 try:
                     return step(state, *args, **kwargs)
                 finally:
                     closing, state.to_close = state.to_close, []
-                    state.inside = False
+                    state.inside = None
         finally:
+            if state.inside is ours:  # Ctrl-C killed the step before its own `finally` was in force
+                state.inside = None
             if entered:
                 self._close_all(closing)
                 while state.mail:
