@@ -6,14 +6,13 @@ import sqlite3
 from collections.abc import Callable
 
 from hireliab.core.clock import Clock
+from hireliab.exchange.journal import FORGOTTEN
 from hireliab.exchange.transaction import new_id
 
 ROWS = 100
 """Transactions looked at in one commit: a write that comes meanwhile waits for some milliseconds at most."""
 INTERVAL = 3600.0
 """Seconds from the end of one pass to the next."""
-FORGOTTEN = "forgotten"
-"""The journal's fact that holds the id up to which finished transactions may have been deleted."""
 _TERMINAL = "('COMPLETED', 'FAILED', 'ROLLED_BACK')"
 # The ids are in order of time, so that the newest need no look; `updated` decides.
 _CANDIDATES = "SELECT txn_id FROM txn WHERE txn_id > ? AND txn_id < ? ORDER BY txn_id LIMIT ?"

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hireliab.core._sqlite_disk import sync_folder
 from hireliab.core.clock import Clock
 from hireliab.errors import HireliabError
 from hireliab.exchange._operator_desk import Answer, Handler, Later, plain
@@ -161,7 +162,7 @@ class Operator:
             return  # withdrawn
         answer = {"ok": False, "error": "", "error_type": "Refused"}
         try:
-            self._sync()  # a claim that power loss undoes would be done again
+            sync_folder(self._commands)  # a claim that power loss undoes would be done again
             command, args = self._read(running)
         except (OSError, ValueError, OverflowError) as error:
             answer["error"] = f"command {name}: {error}; nothing was done"
@@ -245,15 +246,6 @@ class Operator:
             with contextlib.suppress(FileNotFoundError):
                 if now - os.lstat(self._commands / file).st_mtime > KEPT:
                     self._remove(file)
-
-    def _sync(self) -> None:
-        if not hasattr(os, "O_DIRECTORY"):
-            return
-        descriptor = os.open(self._commands, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     # -- status -----------------------------------------------------------------------------------------------
 

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable
 
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange.adapter import OrderState
+from hireliab.exchange.journal import FORGOTTEN
 
-FORGOTTEN = "forgotten"
-"""The journal's fact that holds the id up to which its retention may have deleted finished transactions."""
 FACT = "orphan "
 """Orphans are facts of the journal: this and the venue's order id, with the client order id as value."""
 _REMEMBERED = 100_000

@@ -163,5 +163,5 @@ class Desk(ABC):
             orphans=len(self._orphans.ids()),
             halt=None if halt is None else halt.mode,
             phases={name: histogram.snapshot() for name, histogram in metrics.phases.items()},
-            journal=self._journal.stats() if hasattr(self._journal, "stats") else None,
+            journal=self._journal.stats(),
         )

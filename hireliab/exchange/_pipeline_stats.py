@@ -8,6 +8,7 @@ from typing import Any
 
 from hireliab.core._metrics import SECONDS, Counter, Histogram, HistogramSnapshot
 from hireliab.exchange.adapter import Absent, Found, Unavailable
+from hireliab.exchange.journal import JournalStats
 
 PHASES = ("prepare", "intent", "send", "verify", "total")
 """Seconds of one transaction: until it may be sent, until its intent is on disk, from the send to its answer, from there
@@ -51,7 +52,7 @@ class PipelineStats:
         orphans: Venue orders with our prefix and no transaction.
         halt: "HALTED", "REDUCING" or None.
         phases: Seconds, by phase; see PHASES.
-        journal: The journal's own figures: commits, batch sizes, commit seconds; None for a journal without them.
+        journal: The journal's own figures: commits, batch sizes, commit seconds.
     """
 
     verdicts: Mapping[str, int]
@@ -66,7 +67,7 @@ class PipelineStats:
     orphans: int
     halt: str | None
     phases: Mapping[str, HistogramSnapshot]
-    journal: Any
+    journal: JournalStats
 
     def as_dict(self) -> dict[str, Any]:
         """For status.json: histograms as count, mean, p50, p99 and most."""

@@ -40,6 +40,9 @@ class JournalStats:
     poisoned: bool
     full: bool
 
+FORGOTTEN = "forgotten"
+"""The fact that holds the id up to which a journal's retention may have deleted finished transactions."""
+
 
 class Journal(Protocol):
     """

@@ -49,8 +49,8 @@ def test_what_the_caller_is_told_and_what_precedes_a_send_is_a_barrier():
         if any(target.is_terminal for target in row.targets) and after_send:
             assert row.barrier, row
         if State.SUBMITTING in row.targets or State.CANCELLING in row.targets:
-                # T10 and T16 come back to a cancel whose intent has been on disk since T18.
-                assert row.barrier or row.id in ("T10", "T16"), row
+            # T10 and T16 come back to a cancel whose intent has been on disk since T18.
+            assert row.barrier or row.id in ("T10", "T16"), row
 
 
 def test_a_pair_that_is_not_in_the_table_is_a_bug():
