@@ -364,7 +364,7 @@ class Campaign:
         return {
             "kills": kills,
             "accepted": kills if self.profile == "null-client-ids" else 2 * kills,
-            "decided": 0.95,
+            "decided": 0.9,  # one life whose recovery meets a dead listing is 20 late ones; the crew asks 0.95 of all
             "shares": shares if kills >= 100 else {},
         }
 

@@ -173,6 +173,7 @@ class Kills:
             "requests": len(self.truth.requests),
             "undecidable": len(self.undecidable),
             "claims": self.claims,
+            "decided": self.decided,
             "phases": self.phases,
             "told": self.told,
             "deaths": self.run.get("deaths", {}),

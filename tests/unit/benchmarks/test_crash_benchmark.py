@@ -25,7 +25,7 @@ def report(**changes):
     known = {
         "seed": 5, "profile": "default", "stage": "storm", "kills": 10, "accepted": 20, "requests": 30, "undecidable": 0,
         "claims": 4, "phases": {"submitting": 3}, "told": {"True COMPLETED": 7}, "deaths": {}, "hits": {}, "nested": {},
-        "violations": {},
+        "violations": {}, "decided": {"in time": 97, "late": 3, "cut short": 9},
     }  # fmt: skip
     return {**known, **changes}
 
@@ -42,7 +42,7 @@ def test_figures_are_added_up_over_the_shards():
         seconds=60.0,
     )
     assert data["kills"] == 20 and data["accepted"] == 40 and data["phases"] == {"submitting": 6}
-    assert data["profiles"]["null-client-ids"] == {"kills": 10, "undecidable": 2}
+    assert data["profiles"]["null-client-ids"] == {"kills": 10, "undecidable": 2, "in time": 97, "timed": 100}
     assert "violations: none" in lines[0] and "rule of three" in lines[2]
     assert any(line.split()[:2] == ["L05", "2"] for line in lines)
 
@@ -55,6 +55,15 @@ def test_a_failed_shard_is_named_with_the_command_that_runs_it_again():
     assert "tests/crash/campaign.py --stage storm --profile default --seed 5 --kills 10" in text
     assert "VIOLATION I2: twice" in text and "a line of the table" not in text
     assert data["failed"] == [failed.shard.arguments]
+
+
+def test_too_few_orders_decided_in_time_over_all_campaigns_of_a_profile_is_a_violation():
+    slow, fine = {"in time": 91, "late": 9}, {"in time": 100, "late": 0}
+    both = [outcome(decided=slow), outcome(decided=fine)]
+    assert crash.summary(both, seed=5, seconds=60.0)[1]["violations"] == {}, "191 of 200"
+    lines, data = crash.summary([*both, outcome(decided=slow)], seed=5, seconds=60.0)
+    assert data["violations"] == {"LIVENESS": 1}, "282 of 300"
+    assert any(line.startswith("TOO SLOW default") for line in lines) and "rule of three" not in "".join(lines)
 
 
 def test_a_shard_that_could_not_run_shows_its_last_words():
