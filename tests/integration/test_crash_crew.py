@@ -9,6 +9,7 @@ from benchmarks import crash
 REPORT = {
     "seed": 5, "profile": "default", "stage": "storm", "kills": 10, "accepted": 20, "requests": 30, "undecidable": 0,
     "claims": 4, "phases": {}, "told": {}, "deaths": {}, "hits": {}, "nested": {}, "violations": {},
+    "decided": {"in time": 19, "late": 1, "cut short": 2},
 }  # fmt: skip
 SCRIPT = """
 import json, pathlib, sys
