@@ -38,7 +38,7 @@ class Subject:
     One way to make a call.
 
     Attributes:
-        call: Is called as ``call(value)`` in the loop; as ``call()`` when `takes` is False.
+        call: Is called as ``call(value)`` in the loop; as ``call()`` when `takes` is False; or as `code` says.
         check: Why it did not do its work, or "".
         share: Of the round's calls that it makes; slow ones make fewer.
     """
@@ -48,6 +48,7 @@ class Subject:
     check: Callable[[], str]
     takes: bool = True
     share: float = 1.0
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,8 @@ def measure(subjects: Sequence[Subject], *, rounds: int, calls: int) -> list[Cos
 
 def _contestant(subject: Subject, calls: int) -> harness.Contestant:
     number = max(1, int(calls * subject.share))
-    timer = timeit.Timer("call(value)" if subject.takes else "call()", globals={"call": subject.call, "value": 7})
+    code = subject.code or ("call(value)" if subject.takes else "call()")
+    timer = timeit.Timer(code, globals={"call": subject.call, "value": 7})
 
     def run(_round: int) -> harness.Sample:
         elapsed = round(timer.timeit(number) * 1e9)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import harness
+from benchmarks import _goals, harness
+from benchmarks._goals import Goal, goal
 from benchmarks._transactions_bots import BOTS, NAIVE_SYNCS, OURS
 from benchmarks._transactions_recovery import Recovery
 from benchmarks._transactions_stub import CALLS
@@ -79,16 +80,6 @@ class Findings:
 # -- goals --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
-    """`reached` is None where it could not be measured."""
-
-    what: str
-    wanted: str
-    measured: str
-    reached: bool | None
-
-
 def goals(found: Findings) -> list[Goal]:
     """What the project asks of itself, beside what was measured."""
     many, one = found.counted(OURS, MANY), found.counted(OURS, 1)
@@ -98,21 +89,21 @@ def goals(found: Findings) -> list[Goal]:
     return [
         _against(found, SHIPPED, 15),
         _against(found, TUNED, 10),
-        _goal(f"orders/s, {MANY} threads, 0 ms", None if many is None else many.rate.median, "{:,.0f}", least=1000),
-        _goal("fdatasync for each order, 1 thread", found.syncs.get((OURS, 1)), "{:.2f}", most=2),
-        _goal("p50 of added latency, 1 thread, 0 ms", None if one is None else one.p50, "{:.2f} ms", most=most),
-        _goal(f"fdatasync for each order, {MANY} threads", found.syncs.get((OURS, MANY)), "{:.2f}", most=0.5),
-        _goal(
+        goal(f"orders/s, {MANY} threads, 0 ms", None if many is None else many.rate.median, "{:,.0f}", least=1000),
+        goal("fdatasync for each order, 1 thread", found.syncs.get((OURS, 1)), "{:.2f}", most=2),
+        goal("p50 of added latency, 1 thread, 0 ms", None if one is None else one.p50, "{:.2f} ms", most=most),
+        goal(f"fdatasync for each order, {MANY} threads", found.syncs.get((OURS, MANY)), "{:.2f}", most=0.5),
+        goal(
             f"RSS for each of {found.flight.number:,} in flight",
             None if flight is None else flight.rss_each / 1024,
             "{:.1f} KiB",
             most=64,
         ),
-        _goal("threads beside one for each of them", None if flight is None else flight.threads_beside, "{:.0f}", most=THREADS_BESIDE),
-        _goal(
+        goal("threads beside one for each of them", None if flight is None else flight.threads_beside, "{:.0f}", most=THREADS_BESIDE),
+        goal(
             f"requests to recover {found.recovery.rows:,} rows", None if recovery is None else recovery.requests, "{:.0f}", most=15
         ),
-        _goal("of these over a limit of the exchange", None if recovery is None else recovery.throttled, "{:.0f}", most=0),
+        goal("of these over a limit of the exchange", None if recovery is None else recovery.throttled, "{:.0f}", most=0),
     ]
 
 
@@ -120,26 +111,7 @@ def _against(found: Findings, theirs: str, wanted: float) -> Goal:
     mine, other = found.counted(OURS, MANY), found.counted(theirs, MANY)
     share = None if mine is None or other is None else harness.ratio(mine, other).median
     what = f"orders/s, {MANY} threads, 0 ms, as a multiple of {_long(theirs)}"
-    return _goal(what, share, "{:.1f} x", least=wanted)
-
-
-def _goal(
-    what: str, measured: float | None, text: str, *, least: float | None = None, most: float | None = None
-) -> Goal:
-    """A figure is held to its bound as both are printed: 2.004 syncs are 2.00, some open the file."""
-    bound = least if least is not None else most
-    assert bound is not None, "bug: a goal has a bound"
-    limit = text.format(bound)
-    wanted = f"{'>=' if least is not None else '<='} {limit}"
-    if measured is None:
-        return Goal(what=what, wanted=wanted, measured="not measured", reached=None)
-    shown = text.format(measured)
-    reached = _printed(shown) >= _printed(limit) if least is not None else _printed(shown) <= _printed(limit)
-    return Goal(what=what, wanted=wanted, measured=shown, reached=reached)
-
-
-def _printed(text: str) -> float:
-    return float(text.split(maxsplit=1)[0].replace(",", ""))
+    return goal(what, share, "{:.1f} x", least=wanted)
 
 
 # -- tables -------------------------------------------------------------------------------------------------------
@@ -158,9 +130,7 @@ def lines(found: Findings) -> Iterator[str]:
     for bot, why in found.absent.items():
         yield f"NOT COMPARED: {_long(bot)}: {why}"
     yield ""
-    words = {True: "yes", False: "NO", None: "-"}
-    rows = [(goal.what, goal.wanted, goal.measured, words[goal.reached]) for goal in goals(found)]
-    yield from harness.table("Goals", ("goal", "wanted", "measured", "reached"), rows)
+    yield from _goals.table(goals(found))
     yield ""
     yield from losses(found)
     yield ""
@@ -281,7 +251,7 @@ def _long(bot: str) -> str:
 def plain(found: Findings) -> dict[str, Any]:
     """For JSON."""
     return {
-        "goals": [asdict(goal) for goal in goals(found)],
+        "goals": [asdict(one) for one in goals(found)],
         "speed": [
             {**asdict(cell), **harness.plain(result), "added_p50": result.p50 - CALLS * cell.latency * 1000}
             for cell, result in found.speed.items()
