@@ -21,7 +21,8 @@ REQUIRED = [
 ]
 EXTRAS = {
     "cli": ["rich>=13"],
-    "test": ["hypothesis>=6.90", "pytest>=7.4", "pytest-cov>=4.1", "rich>=13"],
+    "fast": ["orjson>=3.10"],
+    "test": ["hypothesis>=6.90", "orjson>=3.10", "pytest>=7.4", "pytest-cov>=4.1", "rich>=13"],
 }
 # What the benchmarks compare with; each lower bound is the version with which they ran.
 EXTRAS["bench"] = [
@@ -35,7 +36,7 @@ EXTRAS["bench"] = [
 ]
 EXTRAS["lint"] = ["mypy>=1.15", "ruff>=0.9", "types-requests>=2.31"]
 EXTRAS["docs"] = ["furo>=2024.1", "myst-parser>=2.0", "sphinx>=7.2"]
-EXTRAS["all"] = sorted({requirement for name in ("cli",) for requirement in EXTRAS[name]})
+EXTRAS["all"] = sorted({requirement for name in ("cli", "fast") for requirement in EXTRAS[name]})
 
 setup(
     name="hireliab",

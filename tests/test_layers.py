@@ -34,6 +34,8 @@ OWNERS = {
     "monitoring._freeze": "monitoring.alert",
     "exchange._pool": "exchange.connection_pool",
     "exchange._discard": "exchange.connection_pool",
+    "exchange._tls": "exchange.http_session",
+    "exchange._json": "exchange.http_session",
     "exchange._nobitex": "exchange.nobitex_client",
     "exchange._adapter": "exchange.enhanced_nobitex_adapter",
     "exchange._transaction": "exchange.transaction",
