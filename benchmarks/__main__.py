@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import breaker, crash, harness, limiter, orders, policy, pool, retry, transactions
+from benchmarks import breaker, crash, harness, http, limiter, orders, policy, pool, retry, transactions
 from benchmarks.harness import Report
 
 BENCHMARKS: dict[str, Callable[[bool], Report]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[bool], Report]] = {
     "policy": policy.run,
     "transactions": transactions.run,
     "pool": pool.run,
+    "http": http.run,
 }
 
 

@@ -1,0 +1,178 @@
+"""HTTP on loopback: a kept connection and a new one, GET and POST with JSON; Session beside other clients."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import _http_clients, harness
+from benchmarks._http_clients import GUARDED, OURS, Client
+from benchmarks._http_report import Added, Findings, Part, lines, plain
+from benchmarks._http_server import ANSWER, Request, Server, find_nginx, serving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much is done: rounds, calls in each over a kept connection, and over new ones."""
+
+    rounds: int
+    calls: int
+    new: int
+    pairs: int
+
+
+FULL = Plan(rounds=21, calls=200, new=20, pairs=400)
+QUICK = Plan(rounds=1, calls=20, new=3, pairs=20)
+PARTS = (
+    Part("GET", "http", "kept"),
+    Part("POST", "http", "kept"),
+    Part("GET", "https", "kept"),
+    Part("POST", "https", "kept"),
+    Part("GET", "https", "once"),
+)
+
+
+def run(quick: bool) -> harness.Report:
+    """Everything; `quick` finds breakage only."""
+    if problem := _http_clients.foreign_urllib3():
+        return harness.Report(lines=(f"http: NOT MEASURED: {problem}",), data={}, problems=(problem,))
+    logging.getLogger("hireliab").addHandler(logging.NullHandler())
+    logging.getLogger("hireliab").propagate = False
+    found = find(QUICK if quick else FULL, find_nginx())
+    return harness.Report(lines=tuple(lines(found)), data=plain(found), problems=found.problems())
+
+
+@dataclass(slots=True)
+class Work:
+    """What a contestant was asked for in one part: how often, and what it said that is not the answer."""
+
+    path: str
+    asked: int = 0
+    wrong: list[Any] = field(default_factory=list)
+
+
+def find(plan: Plan, nginx: str | None) -> Findings:
+    """Measure everything, against nginx where its path is given."""
+    with tempfile.TemporaryDirectory(prefix="hireliab-bench-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        home = folder / "home"
+        home.mkdir()
+        with serving(folder, nginx) as server, contextlib.ExitStack() as stack:
+            stack.enter_context(_http_clients.environment(home))
+            works: dict[tuple[Part, str], Work] = {}
+            taken = {part: _part(part, server, plan, works) for part in PARTS}
+            added = _added(server, plan)
+            seen = server.stop()
+    results = {
+        part: [_result(contestant, samples, undone(works[part, contestant.name], part, seen)) for contestant, samples in pairs]
+        for part, pairs in taken.items()
+    }
+    return Findings(server=server.name, versions=_http_clients.versions(), results=results, added=added)
+
+
+def _result(contestant: harness.Contestant, samples: Sequence[harness.Sample], problem: str) -> harness.Result:
+    return harness.summarise(dataclasses.replace(contestant, check=lambda: problem), samples)
+
+
+def _part(
+    part: Part, server: Server, plan: Plan, works: dict[tuple[Part, str], Work]
+) -> list[tuple[harness.Contestant, list[harness.Sample]]]:
+    clients = _http_clients.open_all(server.urls[part.scheme], server.authorities)
+    harness.progress(f"http: {part.name}: {plan.rounds} rounds of {len(clients)} clients, and one to warm up")
+    contestants = []
+    for number, (name, client) in enumerate(clients.items()):
+        work = works[part, name] = Work(f"/{part.folder}/{part.scheme}-{number}")
+        calls = plan.calls if part.folder == "kept" else plan.new
+        contestants.append(_contestant(client, part, server.urls[part.scheme] + work.path, work, calls))
+    samples = harness.interleave(contestants, rounds=plan.rounds)
+    for client in clients.values():
+        client.close()
+    return list(zip(contestants, samples, strict=True))
+
+
+def _contestant(client: Client, part: Part, url: str, work: Work, calls: int) -> harness.Contestant:
+    call = client.get if part.method == "GET" else client.post
+
+    def one_round(_number: int) -> harness.Sample:
+        now = time.perf_counter_ns
+        latencies = []
+        began = now()
+        for _ in range(calls):
+            start = now()
+            told = call(url)
+            latencies.append(now() - start)
+            if told != ANSWER:
+                work.wrong.append(told)
+        elapsed = now() - began
+        work.asked += calls
+        return harness.Sample(operations=calls, elapsed_ns=elapsed, latencies_ns=tuple(latencies), extra={})
+
+    return harness.Contestant(name=client.name, run=one_round, check=lambda: "")
+
+
+def undone(work: Work, part: Part, seen: Sequence[Request]) -> str:
+    """
+    Why a contestant did not do what it was timed for, or "".
+
+    Args:
+        seen: All that the server had.
+    """
+    if work.wrong:
+        return f"{len(work.wrong)} wrong answers, such as {str(work.wrong[0])[:60]}"
+    mine = [one for one in seen if one.path == work.path and one.method == part.method]
+    if len(mine) != work.asked:
+        return f"the server had {len(mine)} requests, not {work.asked}"
+    if any(one.length == 0 for one in mine) == (part.method == "POST"):
+        return "the bodies of its requests are not what they should be"
+    connections = len({one.connection for one in mine})
+    most, least = (1, 1) if part.folder == "kept" else (work.asked, work.asked)
+    if not least <= connections <= most:
+        return f"{connections} connections for {work.asked} requests"
+    return ""
+
+
+def _added(server: Server, plan: Plan) -> Mapping[str, Added]:
+    """
+    What pool and policy add to Session.get: the two take turns call by call.
+
+    A difference of some microseconds between calls of some hundred is lost among rounds of their own.
+    """
+    if _http_clients.session_class() is None:
+        return {}
+    harness.progress("http: the price of pool and policy, call by call")
+    found = {}
+    for scheme, url in server.urls.items():
+        clients = _http_clients.open_all(url, server.authorities)
+        differences = [
+            _difference(clients[OURS].get, clients[GUARDED].get, f"{url}/kept/added", plan.pairs)
+            for _ in range(plan.rounds + 1)
+        ][1:]
+        for client in clients.values():
+            client.close()
+        found[scheme] = Added(microseconds=harness.spread(differences), pairs=plan.pairs * plan.rounds)
+    return found
+
+
+def _difference(bare: Callable[[str], Any], guarded: Callable[[str], Any], url: str, pairs: int) -> float:
+    """Microseconds between the medians."""
+    now = time.perf_counter_ns
+    plain_ns, guarded_ns = [], []
+    for _ in range(pairs):
+        start = now()
+        one = bare(url)
+        between = now()
+        other = guarded(url)
+        end = now()
+        plain_ns.append(between - start)
+        guarded_ns.append(end - between)
+        if one != ANSWER or other != ANSWER:
+            raise AssertionError(f"wrong answers: {one}, {other}")
+    return (statistics.median(guarded_ns) - statistics.median(plain_ns)) / 1000
