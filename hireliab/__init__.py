@@ -2,7 +2,7 @@
 hireliab: a blocking trading bot's orders, placed at most once and never forgotten.
 
 core        keeps one call safe: circuit breaker, rate limiter, clock, money
-exchange    talks to a venue: connection pool, Nobitex client and adapter, verified transactions with a journal
+exchange    talks to a venue: connection pool, HTTP session, Nobitex client and adapter, verified transactions with a journal
 messaging   tells other processes: message bus
 monitoring  tells people: alerts
 simulator   a Nobitex-speaking exchange in its own process, with faults
@@ -71,6 +71,8 @@ if TYPE_CHECKING:
     from hireliab.exchange.adapter import ExchangeAdapter as ExchangeAdapter
     from hireliab.exchange.connection_pool import ConnectionPool as ConnectionPool
     from hireliab.exchange.enhanced_nobitex_adapter import EnhancedNobitexAdapter as EnhancedNobitexAdapter
+    from hireliab.exchange.http_session import Session as Session
+    from hireliab.exchange.http_session import pool_of_sessions as pool_of_sessions
     from hireliab.exchange.nobitex_client import NobitexClient as NobitexClient
     from hireliab.exchange.sqlite_journal import SQLiteJournal as SQLiteJournal
     from hireliab.exchange.transaction import Transaction as Transaction
@@ -147,6 +149,7 @@ else:
             "ResponseTimeoutError": "errors",
             "RetryBudget": "core.retry",
             "SQLiteJournal": "exchange.sqlite_journal",
+            "Session": "exchange.http_session",
             "ThrottledError": "errors",
             "TopologyError": "errors",
             "Transaction": "exchange.transaction",
@@ -158,6 +161,7 @@ else:
             "circuit_breaker": "core.circuit_breaker",
             "deadline": "core.deadline",
             "open_message_bus": "messaging.message_bus",
+            "pool_of_sessions": "exchange.http_session",
             "reliable": "core.policy",
             "retry": "core.retry",
             "verified_transaction": "exchange.verified_transaction",

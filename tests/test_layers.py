@@ -36,6 +36,7 @@ OWNERS = {
     "exchange._discard": "exchange.connection_pool",
     "exchange._tls": "exchange.http_session",
     "exchange._json": "exchange.http_session",
+    "exchange._http": "exchange.http_session",
     "exchange._nobitex": "exchange.nobitex_client",
     "exchange._adapter": "exchange.enhanced_nobitex_adapter",
     "exchange._transaction": "exchange.transaction",
