@@ -29,9 +29,11 @@ EXTRAS["bench"] = [
     "backoff>=2.2.1",
     "circuitbreaker>=2.0",
     "dbos>=3.4",
+    "httpx>=0.27",
     'interlock-cb>=2.7; python_version >= "3.11"',
     "purgatory>=3.0.1",
     "pyrate-limiter>=4.0.1",
+    "sqlalchemy>=2.0.30",
     "stamina>=24.3",
 ]
 EXTRAS["lint"] = ["mypy>=1.15", "ruff>=0.9", "types-requests>=2.31"]

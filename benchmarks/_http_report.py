@@ -121,6 +121,9 @@ def lines(found: Findings) -> Iterator[str]:
 
 def losses(found: Findings) -> Iterator[str]:
     """Where somebody else is faster."""
+    if not any(found.counted(part, OURS) for part in found.results):
+        yield "hireliab was not measured."
+        return
     lost = [
         f"{one.name}, {part.name}: {one.rate.median / mine.rate.median:.2f} x"
         for part, results in found.results.items()

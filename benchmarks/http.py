@@ -130,7 +130,7 @@ def undone(work: Work, part: Part, seen: Sequence[Request]) -> str:
     mine = [one for one in seen if one.path == work.path and one.method == part.method]
     if len(mine) != work.asked:
         return f"the server had {len(mine)} requests, not {work.asked}"
-    if any(one.length == 0 for one in mine) == (part.method == "POST"):
+    if any((one.length > 0) != (part.method == "POST") for one in mine):
         return "the bodies of its requests are not what they should be"
     connections = len({one.connection for one in mine})
     most, least = (1, 1) if part.folder == "kept" else (work.asked, work.asked)
