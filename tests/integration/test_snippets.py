@@ -1,13 +1,17 @@
-"""Every snippet of ARCHITECTURE.md section 3 and every code block of README.rst, run against the simulator."""
+"""
+Every snippet of ARCHITECTURE.md section 3 and every code block of README.rst, run against the simulator, and those of
+the documents of pool and session, run against a small venue. (The recipes: test_recipes.py, test_recipes_ccxt.py.)
+"""
 
-import re
-from pathlib import Path
+import inspect
+from decimal import Decimal
 
 import pytest
 
+from hireliab import Session
 from hireliab.simulator.server import Simulator
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.support import documents
+from tests.support.venue import Venue
 
 
 @pytest.fixture
@@ -103,19 +107,39 @@ def test_the_trading_snippets(simulator, capsys):
     assert "API Rate Limit Approaching" in printed.out + printed.err
 
 
-def blocks():
-    text = (ROOT / "README.rst").read_text(encoding="utf-8")
-    for match in re.finditer(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text):
-        yield "\n".join(line[3:] for line in match[1].splitlines())
-
-
 def test_the_readmes_code_blocks_run(simulator, capsys):
-    found = list(blocks())
-    assert found
-    for source in found:
-        exec(compile(source, "README.rst", "exec"), {"TOKEN": simulator.token, "BASE_URL": simulator.base_url})
+    documents.run("README.rst", {"TOKEN": simulator.token, "BASE_URL": simulator.base_url})
     assert capsys.readouterr().out.startswith("bought 0.001 at ")
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / "README.rst").read_text(encoding="utf-8").splitlines()) <= 150
+    assert len((documents.ROOT / "README.rst").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_sessions_table_of_settings_is_that_of_its_constructor():
+    listed = documents.settings("docs/http-session.rst")
+    parameters = dict(inspect.signature(Session).parameters)
+    del parameters["clock"]
+    assert list(listed) == list(parameters)
+    defaults = {name: str(parameter.default) for name, parameter in parameters.items()}
+    assert listed == defaults | {"max_response_bytes": "64 MiB"}
+    assert defaults["max_response_bytes"] == str(64 * 1024 * 1024)
+
+
+class Api(Venue):
+    def answer(self, path, fields, request):
+        return {"symbol": fields.get("symbol"), "last": "50000", "price": 50000.123, "path": path}
+
+
+@pytest.fixture
+def api():
+    with Api() as api:
+        yield api
+
+
+def test_the_sessions_code_blocks_run(api, capsys):
+    space = documents.run("docs/http-session.rst", {}, replace=[("https://api.example.com", api.url)])
+    assert (space["last"], space["price"]) == ("50000", Decimal("50000.123"))
+    assert (api.count("/v1/order"), capsys.readouterr().out) == (1, "")
+    space["pool"].stop()
+    space["session"].close()

@@ -1,0 +1,42 @@
+"""A venue on loopback that answers JSON, for the recipes; a subclass says what."""
+
+import threading
+from urllib.parse import parse_qsl, urlsplit
+
+from tests.support.http_servers import serve
+
+LOST = object()
+"""An answer that never leaves: the connection is closed instead."""
+
+
+class Venue:
+    """
+    A context manager around one server.
+
+    `answer(path, fields, request)` is called for each request, by the threads of the connections, with the fields of
+    its query and its form. It returns what is sent as JSON, a pair of status line and that, or LOST.
+    """
+
+    def __init__(self):
+        self.lock = threading.Lock()  # for the subclass
+
+    def __enter__(self):
+        self._serve = serve(self._script)
+        self.server = self._serve.__enter__()
+        self.url = self.server.url
+        return self
+
+    def __exit__(self, *error):
+        self._serve.__exit__(*error)
+
+    def _script(self, peer):
+        while (request := peer.read()) is not None:
+            url = urlsplit(request.target)
+            said = self.answer(url.path, dict(parse_qsl(url.query) + parse_qsl(request.body.decode())), request)
+            if said is LOST:
+                return
+            status, body = said if isinstance(said, tuple) else ("200 OK", said)
+            peer.reply(status, body)
+
+    def count(self, path):
+        return sum(target.partition("?")[0] == path for target in self.server.targets)
