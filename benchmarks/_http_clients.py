@@ -19,7 +19,7 @@ import urllib3
 from benchmarks._calls import peer
 from hireliab.core.bulkhead import Bulkhead
 from hireliab.core.circuit_breaker import CircuitBreaker
-from hireliab.core.policy import Policy
+from hireliab.core.policy import Policy, reliable
 from hireliab.core.rate_limiter import RateLimiter
 from hireliab.core.retry import Retry
 from hireliab.exchange.connection_pool import ConnectionPool
@@ -100,7 +100,7 @@ def open_all(url: str, authorities: Path) -> dict[str, Client]:
     trusted = str(authorities)
     clients = [_requests(REQUESTS, trusted, trust_env=True), _requests(REQUESTS_ALONE, trusted, trust_env=False)]
     if session_class() is not None:
-        clients += [_ours(trusted), _guarded(trusted)]
+        clients += [ours(trusted), guarded(trusted)]
     if (httpx := peer("httpx")) is not None:
         clients.append(_httpx(httpx, trusted))
     clients += [_urllib3(trusted), _stdlib(url, ssl.create_default_context(cafile=trusted) if secure else None)]
@@ -129,23 +129,37 @@ def _new_session(authorities: str) -> requests.Session:
     return session
 
 
-def _ours(authorities: str) -> Client:
+def ours(authorities: str) -> Client:
     return _session(OURS, _new_session(authorities))
 
 
-def _guarded(authorities: str) -> Client:
-    """A pool of Sessions behind a policy of all parts."""
+def guarded(authorities: str) -> Client:
+    """A pool of Sessions behind the preset for reads: what the documents tell a bot to write."""
+    return _behind(GUARDED, authorities, reliable("bench http", idempotent=True))
+
+
+def guarded_by_all(authorities: str) -> Client:
+    """The same behind a policy of every part that there is."""
+    return _behind(
+        GUARDED,
+        authorities,
+        Policy(
+            name="bench http all",
+            idempotent=True,
+            deadline=30.0,
+            retry=Retry(on=ConnectionError, idempotent=True, attempts=2, wait=0),
+            breaker=CircuitBreaker(name="bench http all", reset_timeout=600),
+            bulkhead=Bulkhead(name="bench http all", max_concurrent=10),
+            limiter=RateLimiter(name="bench http all", limits=((100_000_000, 1.0), (1_000_000_000, 60.0))),
+        ),
+    )
+
+
+def _behind(
+    name: str, authorities: str, policy: Callable[[Callable[[str], Any]], Callable[[str], Any]]
+) -> Client:
     pool: ConnectionPool[requests.Session] = ConnectionPool(
         name="bench http", create_client_func=lambda: _new_session(authorities)
-    )
-    policy = Policy(
-        name="bench http",
-        idempotent=True,
-        deadline=30.0,
-        retry=Retry(on=ConnectionError, idempotent=True, attempts=2, wait=0),
-        breaker=CircuitBreaker(name="bench http", reset_timeout=600),
-        bulkhead=Bulkhead(name="bench http", max_concurrent=10),
-        limiter=RateLimiter(name="bench http", limits=((100_000_000, 1.0), (1_000_000_000, 60.0))),
     )
 
     @policy
@@ -156,7 +170,7 @@ def _guarded(authorities: str) -> Client:
     def post(url: str) -> Any:
         return pool.execute("post", url, json=ORDER).json()
 
-    return Client(name=GUARDED, get=get, post=post, close=pool.stop)
+    return Client(name=name, get=get, post=post, close=pool.stop)
 
 
 def _httpx(httpx: Any, authorities: str) -> Client:

@@ -8,13 +8,13 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks import _http_clients, harness
-from benchmarks._http_clients import GUARDED, OURS, Client
+from benchmarks._http_clients import Client, guarded, guarded_by_all, ours
 from benchmarks._http_report import Added, Findings, Part, lines, plain
 from benchmarks._http_server import ANSWER, Request, Server, find_nginx, serving
 
@@ -139,29 +139,30 @@ def undone(work: Work, part: Part, seen: Sequence[Request]) -> str:
     return ""
 
 
-def _added(server: Server, plan: Plan) -> Mapping[str, Added]:
+def _added(server: Server, plan: Plan) -> list[Added]:
     """
-    What pool and policy add to Session.get: the two take turns call by call.
+    What pool and policy add to Session.get: bare and guarded calls take turns, one by one.
 
     A difference of some microseconds between calls of some hundred is lost among rounds of their own.
     """
     if _http_clients.session_class() is None:
-        return {}
+        return []
     harness.progress("http: the price of pool and policy, call by call")
-    found = {}
-    for scheme, url in server.urls.items():
-        clients = _http_clients.open_all(url, server.authorities)
-        differences = [
-            _difference(clients[OURS].get, clients[GUARDED].get, f"{url}/kept/added", plan.pairs)
-            for _ in range(plan.rounds + 1)
-        ][1:]
-        for client in clients.values():
-            client.close()
-        found[scheme] = Added(microseconds=harness.spread(differences), pairs=plan.pairs * plan.rounds)
+    found = []
+    for guard, opener in (("the preset for reads", guarded), ("a policy of all parts", guarded_by_all)):
+        for scheme, url in server.urls.items():
+            bare, behind = ours(str(server.authorities)), opener(str(server.authorities))
+            differences = [
+                _difference(bare.get, behind.get, f"{url}/kept/added", plan.pairs) for _ in range(plan.rounds + 1)
+            ]
+            bare.close()
+            behind.close()
+            spread = harness.spread(differences[1:])
+            found.append(Added(guard=guard, scheme=scheme, microseconds=spread, pairs=plan.pairs * plan.rounds))
     return found
 
 
-def _difference(bare: Callable[[str], Any], guarded: Callable[[str], Any], url: str, pairs: int) -> float:
+def _difference(bare: Callable[[str], Any], behind: Callable[[str], Any], url: str, pairs: int) -> float:
     """Microseconds between the medians."""
     now = time.perf_counter_ns
     plain_ns, guarded_ns = [], []
@@ -169,7 +170,7 @@ def _difference(bare: Callable[[str], Any], guarded: Callable[[str], Any], url: 
         start = now()
         one = bare(url)
         between = now()
-        other = guarded(url)
+        other = behind(url)
         end = now()
         plain_ns.append(between - start)
         guarded_ns.append(end - between)
