@@ -10,6 +10,8 @@ import pytest
 
 from hireliab.errors import PoolTimeoutError
 from hireliab.exchange import connection_pool
+from hireliab.exchange.connection_pool import PoolConfig
+from tests.support.together import Background
 
 FOLDER = connection_pool.__file__.rpartition("connection_pool.py")[0]
 
@@ -158,3 +160,40 @@ def at_most(seconds):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def built(setting):
+    """Skips until the setting exists."""
+    return pytest.mark.skipif(setting not in PoolConfig.__dataclass_fields__, reason=f"{setting} is being built")
+
+
+class Gate:
+    """A place where user code waits until the test lets it go."""
+
+    def __init__(self):
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Event()
+        self.count = 0
+
+    def pass_through(self, *_):
+        self.count += 1
+        self.entered.release()
+        assert self.open.wait(20)
+        return True
+
+    def wait(self, count=1):
+        for _ in range(count):
+            assert self.entered.acquire(timeout=20)
+
+
+def waiting(pool, clock, count, act=None):
+    """Threads that wait for a client, queued in this order."""
+    tasks = []
+    for n in range(clock.parked() + 1, clock.parked() + count + 1):
+        tasks.append(Background(act or pool.acquire))
+        clock.wait_parked(n)
+    return tasks
+
+
+def other_thread(func, *args, **kwargs):
+    return Background(func, *args, **kwargs).result()
