@@ -142,11 +142,20 @@ class PoolCreateError(PoolError):
 
 
 class PoolDownError(PoolError):
-    """The factory keeps failing, so waiting is pointless for now."""
+    """
+    The factory keeps failing and no client can come back, so waiting is pointless for now.
+
+    Attributes:
+        retry_after: Seconds until the pool tries the factory again.
+    """
+
+    def __init__(self, message: str = "", *, pool: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message, pool=pool)
+        self.retry_after = retry_after
 
 
 class PoolDeadlockError(PoolError):
-    """This thread holds every client of the pool itself and would wait for ever."""
+    """Every client is held by threads that wait for another one, this thread among them: the wait would never end."""
 
 
 class PoolStoppedError(PoolError, ClosedError):

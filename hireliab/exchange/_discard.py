@@ -2,12 +2,13 @@
 Whether a client may be lent again after its method raised: pure, and without importing a third party.
 
 The rule leans to one side on purpose. A good client that is thrown away costs one new connection; a broken one that
-is lent again costs the next caller an order whose outcome nobody knows.
+is lent again costs the next caller an order whose outcome nobody knows. So an error of the network discards at once, also
+one that `requests` raises about a Session which would heal itself: there is nothing to count before it.
 """
 
 from __future__ import annotations
 
-from hireliab.errors import ConnectError, OutcomeUnknownError, RefusedError
+from hireliab.errors import ConnectError, NotSentError, OutcomeUnknownError, RefusedError
 
 _DEPTH = 10
 """How many links of a chain of causes are looked at; longer chains, and circles, end here."""
@@ -47,8 +48,8 @@ def breaks_client(error: BaseException) -> bool:
 
     True after an unknown outcome, a failed connection or a time-out, also when another error was raised from it
     (ten links of `__cause__` and `__context__` are followed), and after any BaseException that is no Exception: it
-    stopped the client at an unknown place. False after a definite answer (RefusedError, whatever its cause) and
-    after everything else.
+    stopped the client at an unknown place. False after a definite answer (RefusedError), after what kept the call from
+    going out (NotSentError other than ConnectError), whatever their cause, and after everything else.
 
     Args:
         error: What the client's method raised.
@@ -57,8 +58,8 @@ def breaks_client(error: BaseException) -> bool:
         return False
     link: BaseException | None = error
     for _ in range(_DEPTH):
-        if link is None:
-            return False
+        if link is None or (isinstance(link, NotSentError) and not isinstance(link, ConnectError)):
+            return False  # what did not go out left the connection as it was
         if _is_broken(link):
             return True
         # "from None" hides a cause from people; the connection is as broken as before.

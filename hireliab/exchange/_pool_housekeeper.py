@@ -27,12 +27,12 @@ JOIN = 2.0
 class Tended(Protocol):
     """What the housekeeper knows of a pool."""
 
-    def _tend(self) -> bool:
-        """Do what is due; False when the pool is stopped and needs no more looking after."""
+    def _tend(self) -> float | None:
+        """Do what is due; the seconds until more is, or None when the pool is stopped and needs no looking after."""
 
 
 class Housekeeper:
-    """Calls `_tend` of each pool every five seconds, and at once after `ring()`."""
+    """Calls `_tend` of each pool every five seconds or sooner if it asks for that, and at once after `ring()`."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
@@ -128,23 +128,24 @@ class Housekeeper:
             pools = self._living()
             if not pools:
                 return
-            dropped = False
+            pause: float | None = TICK
             while pools:
                 # Popped, so that no reference keeps a dropped pool alive while we sleep.
-                dropped |= not self._tend(pools.pop())
-            if not dropped:  # it may have been the last one: look again before we sleep
-                self._clock.acquire(bell, TICK)
+                due = self._tend(pools.pop())
+                pause = None if due is None or pause is None else min(pause, due)
+            if pause is not None:  # after a drop, which may have been the last one, look again before we sleep
+                self._clock.acquire(bell, pause)
 
-    def _tend(self, pool: Tended) -> bool:
+    def _tend(self, pool: Tended) -> float | None:
         try:
-            wanted = pool._tend()
+            due = pool._tend()
         except BaseException:  # a factory's SystemExit too: nobody here to hand it to, and other pools need us
             _log.exception("pool housekeeper: a round failed; the next one is in %.0f s", TICK)
-            return True
-        if not wanted:
+            return TICK
+        if due is None:
             with self._lock:
                 self._drop_locked(pool)
-        return wanted
+        return due
 
 
 def _ring(bell: threading.Lock) -> None:

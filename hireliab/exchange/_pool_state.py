@@ -1,16 +1,17 @@
 """
 What a pool knows: its clients, who holds them, who waits. No threads, no I/O, no user code.
 
-`entries` is the only truth; every number is counted from it. Holders, creators and waiters are known by weak
-reference only: the strong one lives in the caller's frame. So a frame that is killed between any two instructions
-(Ctrl-C) leaves at worst a dead reference behind, which `reap_locked` finds.
+`entries` is the only truth; every number is counted from it, and `idle` is an index that may be behind it. Holders,
+creators and waiters are known by weak reference only: the strong one lives in the caller's frame. So a frame that is
+killed between any two instructions (Ctrl-C) leaves at worst a dead reference behind, which `reap_locked` finds.
 """
 
 from __future__ import annotations
 
 import collections
-import enum
+import contextlib
 import itertools
+import math
 import random
 import threading
 import weakref
@@ -18,93 +19,62 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
-from hireliab.errors import PoolDeadlockError, PoolError, PoolFullError, PoolStoppedError, PoolTimeoutError
-from hireliab.exchange._pool_settings import PoolConfig, PoolStats
+from hireliab.exchange._pool_backoff import Backoff
+from hireliab.exchange._pool_lease import Claim, Entry, Lease, Refusal, Status, gone, open_gate
+from hireliab.exchange._pool_settings import PoolConfig, PoolEvent, PoolStats
 
 _JITTER = 0.1
 """Lifetimes are shortened by up to this share, so that clients made together do not expire together."""
 
-_thread = threading.local()
-
-
-def token() -> object:
-    """One object per thread. Unlike a thread's ident it is never used again for another thread."""
-    try:
-        return _thread.token
-    except AttributeError:
-        _thread.token = object()
-        return _thread.token
-
-
-class Status(enum.Enum):
-    """A pool's life."""
-
-    NEW = "new"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-
-
-class Entry:
-    """One client of the pool."""
-
-    __slots__ = ("client", "expires", "given_up", "holder", "idle_since", "key")
-
-    def __init__(self, key: int, client: Any, now: float, expires: float | None) -> None:
-        self.key = key
-        self.client = client
-        self.expires = expires
-        self.idle_since = now
-        """When it was last known to be good: made, or returned unbroken."""
-        self.holder: weakref.ref[Claim] | None = None
-        """Who has it; None when it is idle."""
-        self.given_up = False
-        """It was in use at a stop(): it is closed when it comes back, also after a new start."""
-
-
-class Refusal(enum.Enum):
-    """Why a claim gets no client."""
-
-    STOPPED = "stopped"
-    TIMEOUT = "timeout"
-    FULL = "full"
-    DEADLOCK = "deadlock"
-
-
-class Claim:
-    """One caller's claim on a client: it waits, then makes one (`slot`) or holds one (`entry`), or is refused."""
-
-    __slots__ = ("__weakref__", "entry", "gate", "over", "owner", "picture", "refusal", "slot", "touched")
-
-    def __init__(self) -> None:
-        self.owner = token()
-        self.gate: threading.Lock | None = None  # locked while the caller sleeps; opened at hand-over
-        self.entry: Entry | None = None
-        self.slot: int | None = None
-        self.refusal: Refusal | None = None
-        self.picture: PoolStats | None = None  # the pool at the moment of refusal
-        self.touched = False  # user code may have used the client
-        self.over = False  # released or discarded
-
-    def settled(self) -> bool:
-        """Whether the wait is over."""
-        return self.entry is not None or self.slot is not None or self.refusal is not None
-
-    def open_gate(self) -> None:
-        """Wake the caller if it sleeps."""
-        open_gate(self.gate)
-
-
-def open_gate(gate: threading.Lock | None) -> None:
-    """Release a lock that somebody sleeps on, once or more."""
-    if gate is not None and gate.locked():
-        gate.release()
+_PATIENCE = 1.0
+"""Seconds for which waiters are left to clients that come back, at most, although they might make one."""
 
 
 class PoolState:
     """Everything that the pool's lock guards, and the steps under it. A fork replaces it as a whole."""
 
-    def __init__(self, name: str, config: PoolConfig, status: Status) -> None:
+    __slots__ = (
+        "acquired",
+        "backoff",
+        "blame",
+        "close_errors",
+        "config",
+        "create_failures",
+        "created",
+        "creating",
+        "direct",
+        "discards",
+        "entries",
+        "fill_error",
+        "filled",
+        "filling",
+        "generation",
+        "idle",
+        "inside",
+        "keys",
+        "leaks",
+        "listeners",
+        "lock",
+        "mail",
+        "name",
+        "offset",
+        "patience",
+        "post",
+        "refused_down",
+        "refused_full",
+        "status",
+        "stopper",
+        "timeouts",
+        "to_close",
+        "trust",
+        "upkeep",
+        "waiting",
+        "watchers",
+    )
+
+    def __init__(
+        self, name: str, config: PoolConfig, status: Status, *, trust: float, post: Callable[[PoolEvent], object]
+    ) -> None:
         # Guards everything below. Re-entrant, because a signal handler or a finaliser may call the pool in the middle
         # of a step of the same thread; `inside` tells the pool so, and it then only posts to `mail`.
         self.lock = threading.RLock()
@@ -113,20 +83,29 @@ class PoolState:
         self.name = name
         self.config = config
         self.status = status
+        self.trust = trust  # seconds for which a good client stays good
+        self.direct = config.reset_func is None  # whether a client may come back the short way
         self.entries: dict[int, Entry] = {}
         self.idle: list[Entry] = []  # an index only; the right end was used last
-        self.waiting: collections.deque[weakref.ref[Claim]] = collections.deque()
-        self.creating: dict[int, weakref.ref[Claim]] = {}
+        self.waiting: collections.deque[weakref.ref[Lease[Any]]] = collections.deque()
+        self.creating: dict[int, weakref.ref[Lease[Any]]] = {}
         self.to_close: list[Entry] = []  # taken out; closed by the section's thread when the lock is free
         self.watchers: list[threading.Lock] = []  # gates of threads that wait for a change, not for a client
-        self.filling: Claim | None = None  # the running initialize()
+        self.filling: weakref.ref[Lease[Any]] | None = None  # the running initialize(); dead: nobody's
         self.filled = False
         self.upkeep = False  # whether somebody looks after us while we run
         self.fill_error: BaseException | None = None  # why the last initialize() failed, for those who joined it
-        self.stopper: object = None  # the running stop(), which alone ends it
+        self.stopper: weakref.ref[Lease[Any]] | None = None  # the running stop(), which alone ends it
+        self.generation = 0  # clients of an older one are closed, not lent
+        self.backoff = Backoff()
+        self.blame: BaseException | None = None  # the error whose waiters are being refused
+        self.patience = -math.inf
+        self.offset: float | None = None  # wall clock less monotonic at the last round
+        self.post = post
+        self.listeners: tuple[Callable[[PoolEvent], object], ...] = ()
         self.keys = itertools.count(1)
         self.acquired = self.created = self.create_failures = self.timeouts = self.refused_full = 0
-        self.close_errors = 0
+        self.refused_down = self.leaks = self.close_errors = 0
         self.discards: collections.Counter[str] = collections.Counter()
 
     # -- a claim's way --------------------------------------------------------------------------------------------
@@ -138,19 +117,21 @@ class PoolState:
         if self.status is not Status.RUNNING:
             self._refuse_locked(claim, Refusal.STOPPED)
             return False
-        self.waiting.append(weakref.ref(claim))
+        self.waiting.append(claim._ref)
         self.serve_locked(now)
         if not claim.settled():
             self.reap_locked()
             self.serve_locked(now)
         if not claim.settled():
             limit = self.config.max_waiting
+            claim._owner.waits = self
             if not may_wait:
-                self.give_up_locked(claim, Refusal.TIMEOUT)
-            elif self._mine_alone_locked(claim.owner):
-                self.give_up_locked(claim, Refusal.DEADLOCK)
+                self.give_up_locked(claim, Refusal.TIMEOUT, now)
+            elif self._stuck_locked():
+                alone = all(holder._owner is claim._owner for holder in self._holders_locked())
+                self.give_up_locked(claim, Refusal.DEADLOCK if alone else Refusal.CROSSWISE, now)
             elif limit is not None and self._waiting_locked() > limit:
-                self.give_up_locked(claim, Refusal.FULL)
+                self.give_up_locked(claim, Refusal.FULL, now)
             else:
                 claim.gate = threading.Lock()
                 claim.gate.acquire()
@@ -165,19 +146,54 @@ class PoolState:
         """
         while self.waiting:
             claim = self.waiting[0]()
-            if claim is not None:
-                if not claim.settled():
-                    entry = self._take_idle_locked(now)
-                    if entry is not None:
-                        self._lend_locked(entry, claim)
-                    elif len(self.entries) + len(self.creating) < self.config.max_connections:
-                        self._slot_locked(claim)
-                    else:
-                        return
+            if isinstance(claim, Claim):  # None: its frame was killed
+                if not claim.settled() and not self._settle_locked(claim, now):
+                    return
                 claim.open_gate()
             self.waiting.popleft()
 
-    def give_up_locked(self, claim: Claim, refusal: Refusal) -> None:
+    def _settle_locked(self, claim: Claim, now: float) -> bool:
+        """Give the first waiter what there is; False when it has to wait on."""
+        entry = self._take_idle_locked(now)
+        if entry is not None:
+            self.lend_locked(entry, claim)
+            return True
+        at = self.may_make_at_locked()
+        if at <= now:
+            self._slot_locked(claim)
+        elif self.backoff.failures and not self.entries and not self.creating:
+            self.refused_down += 1
+            claim.retry_after, claim.reason, claim.cause = (
+                at - now,
+                self.backoff.reason,
+                self.blame or self.backoff.error,
+            )
+            self._refuse_locked(claim, Refusal.DOWN)  # nothing can come back
+        else:
+            alarm = None if at == math.inf else at
+            if alarm != claim.alarm:
+                claim.alarm = alarm
+                claim.open_gate()  # not served: it sets its alarm and sleeps on
+            return False
+        return True
+
+    def may_make_at_locked(self) -> float:
+        """The instant from which a client may be made; infinity when that takes an event."""
+        permits = 1 if self.backoff.failures else self.config.max_connecting  # in an outage: a single probe
+        making = len(self.creating)
+        if len(self.entries) + making >= self.config.max_connections or making >= permits:
+            return math.inf
+        return max(self.backoff.until, self.patience) if self.entries else self.backoff.until
+
+    def look_again_locked(self, claim: Claim, now: float, *, late: bool) -> None:
+        """The sleeper woke up unserved."""
+        self.serve_locked(now)
+        if claim.alarm is not None and claim.alarm <= now:
+            claim.alarm = None  # it rang, and another was faster
+        if late:
+            self.give_up_locked(claim, Refusal.TIMEOUT, now)
+
+    def give_up_locked(self, claim: Claim, refusal: Refusal, now: float) -> None:
         """
         Take a waiter out, unless it was served in the meantime: then the client is its own and nothing is refused.
 
@@ -188,28 +204,35 @@ class PoolState:
             return
         if refusal is Refusal.TIMEOUT:
             self.timeouts += 1
+            self.tell_locked("exhausted", "timeout")
         elif refusal is Refusal.FULL:
             self.refused_full += 1
+            self.tell_locked("exhausted", "full")
         self._refuse_locked(claim, refusal)
         self._unqueue_locked(claim)
+        self.serve_locked(now)  # the next one is the first now, and may have to set an alarm
 
     def withdraw_locked(self, claim: Claim, now: float) -> None:
         """The caller was interrupted: give back whatever the claim has, or had been handed meanwhile."""
         self._unqueue_locked(claim)
-        self.drop_slot_locked(claim, now, failed=False)
-        if claim.entry is not None:
+        self.drop_slot_locked(claim, now)
+        if claim.has_client():
             # A client that no user code has touched since it was idle goes back as it was.
-            self.finish_locked(claim, now, "interrupted" if claim.touched else None, used=False)
+            self.finish_locked(claim, now, "interrupted" if claim.touched else None, used=False, checked=False)
+        else:
+            self.serve_locked(now)
 
-    def reserve_locked(self, claim: Claim) -> bool:
+    def reserve_locked(self, claim: Claim, now: float, *, patient: bool = True) -> bool:
         """Permission to make one spare client, while there are fewer than the minimum."""
         alive = self.status in (Status.NEW, Status.RUNNING)
         if not alive or len(self.entries) + len(self.creating) >= self.config.min_connections:
             return False
+        if len(self.creating) >= self.config.max_connecting or (patient and self.may_make_at_locked() > now):
+            return False
         self._slot_locked(claim)
         return True
 
-    def admit_locked(self, claim: Claim, client: Any, now: float, *, lend: bool) -> str | None:
+    def admit_locked(self, claim: Claim, client: Any, now: float, *, took: float, lend: bool) -> str | None:
         """Take a new client in, lent to its maker or idle; returns what is wrong with it, if anything."""
         if self.creating.pop(-1 if claim.slot is None else claim.slot, None) is None:
             return "stopped"
@@ -222,180 +245,150 @@ class PoolState:
         if problem is not None:
             self.create_failures += 1
             self.serve_locked(now)
+            self.changed_locked()
             return problem
         self.created += 1
+        if self.backoff.worked():
+            self.tell_locked("up")
+        self.tell_locked("created")
+        if self.waiting:
+            # The first in the queue might make the next one now. It waits as long as that took for a client that
+            # comes back, and is never worse off than twice the best choice (the ski rental problem): a short burst
+            # does not open a connection for every thread.
+            self.patience = now + min(took, _PATIENCE)
         life = self.config.max_lifetime
-        expires = None if life is None else now + life * (1.0 - _JITTER * random.random())
-        entry = Entry(next(self.keys), client, now, expires)
+        entry = Entry(next(self.keys), client, now, math.inf if life is None else now + life * _shortened())
+        entry.trusted = min(entry.expires, now + self.trust)
+        if claim.generation != self.generation:
+            entry.doom = "generation"
         if lend:
-            self._lend_locked(entry, claim)
+            self.lend_locked(entry, claim)
         self.entries[entry.key] = entry
         if not lend:
-            self.idle.append(entry)
+            self._shelve_locked(entry)
             self.serve_locked(now)
+        self.changed_locked()
         return None
 
-    def drop_slot_locked(self, claim: Claim, now: float, *, failed: bool) -> None:
+    def failed_locked(self, claim: Claim, now: float, error: BaseException, bare: BaseException | None) -> None:
+        """The factory failed: it rests for a while, and who can get nothing else is told at once."""
+        if claim.slot is not None and claim.slot in self.creating:
+            self.create_failures += 1
+            if self.backoff.failed(now, type(error).__name__, bare):
+                self.tell_locked("down", self.backoff.reason)
+        self.blame = error
+        try:
+            self.drop_slot_locked(claim, now)
+        finally:
+            self.blame = None
+
+    def drop_slot_locked(self, claim: Claim, now: float) -> None:
         """The claim makes no client: its place goes to the next waiter, who must not sleep on."""
         if claim.slot is None:
             return
-        if self.creating.pop(claim.slot, None) is not None and failed:
-            self.create_failures += 1
+        self.creating.pop(claim.slot, None)
         claim.slot = None
         self.serve_locked(now)
-        self._changed_locked()
+        self.changed_locked()
 
     def replace_locked(self, claim: Claim, now: float, *, late: bool) -> None:
         """The claim's client failed its check: take it out and give its place to the same caller, unless it is late."""
-        entry, claim.entry = claim.entry, None
+        entry = claim._entry
         claim.touched = False
-        if entry is not None:
-            self._remove_locked(entry, "invalid")
+        self.suspect_locked(entry)
+        self.remove_locked(entry, "invalid")
         if self.status is not Status.RUNNING:
             self._refuse_locked(claim, Refusal.STOPPED)
         elif late:
             self.timeouts += 1
+            self.tell_locked("exhausted", "timeout")
             self._refuse_locked(claim, Refusal.TIMEOUT)
             self.serve_locked(now)
-        else:
+        elif self.may_make_at_locked() <= now:
             self._slot_locked(claim)
-        self._changed_locked()
+        else:
+            # It had its turn, so it waits as the first: for a permit, for a client, or for the news of an outage.
+            self.waiting.appendleft(claim._ref)
+            self.serve_locked(now)
+            if not claim.settled():
+                claim._owner.waits = self
+                claim.gate = threading.Lock()
+                claim.gate.acquire()
+        self.changed_locked()
 
-    def close_claim_locked(self, claim: Claim) -> bool:
-        """Mark the claim as given back; False when it already was, by this or another thread."""
-        if claim.over:
+    def finish_locked(
+        self, lease: Lease[Any], now: float, reason: str | None, *, used: bool = True, checked: bool = True
+    ) -> bool:
+        """Take a client back: idle again, or out of the pool for `reason`. False when that was done before."""
+        entry = lease._entry
+        if entry.holder is not lease._ref:
             return False
-        claim.over = True
-        if claim.entry is not None and not self.owns(claim.entry):
-            claim.entry = None  # it belongs to the parent process: not to be reset, lent or closed here
-        return True
-
-    def finish_locked(self, claim: Claim, now: float, reason: str | None, *, used: bool = True) -> None:
-        """Take a client back: idle again, or out of the pool for `reason`."""
-        claim.over = True
-        entry = claim.entry
-        if entry is None or not self.owns(entry):
-            return
-        if reason is None and entry.given_up:
-            reason = "stop"
-        if reason is None and self._expired(entry, now):
+        reason = reason or entry.doom
+        if reason is None and now >= entry.expires:
             reason = "lifetime"
         if reason is not None:
-            self._remove_locked(entry, reason)
+            self.remove_locked(entry, reason)
         else:
             if used:
                 entry.idle_since = now
-            entry.holder = None
-            self.idle.append(entry)
+            if checked:
+                entry.checked = now
+                entry.trusted = min(entry.expires, now + self.trust)
+            self._shelve_locked(entry)
         self.serve_locked(now)
-        self._changed_locked()
+        self.changed_locked()
+        return True
 
-    # -- start and stop -------------------------------------------------------------------------------------------
+    def take_over_locked(self, lease: Lease[Any], claim: Claim) -> bool:
+        """The lease is over, and its client the claim's; False when it was over before."""
+        entry = lease._entry
+        if entry.holder is not lease._ref:
+            return False
+        claim._entry = entry
+        entry.holder = claim._ref
+        return True
 
-    def begin_fill_locked(self, claim: Claim) -> str:
-        """What initialize() has to do: "go", "join" another thread's, or nothing because of "done" or "stopping"."""
-        if self.status is Status.STOPPING:
-            return "stopping"
-        if self.filled or (self.filling is not None and self.filling.owner is claim.owner):
-            return "done"  # a factory that initialises its own pool gets here too
-        if self.filling is not None:
-            return "join"
-        if self.status is Status.STOPPED:
-            self.status = Status.NEW
-        self.filling = claim
-        self.fill_error = None
-        return "go"
+    # -- small steps ----------------------------------------------------------------------------------------------
 
-    def end_fill_locked(self, error: BaseException | None, *, interrupted: bool) -> str:
-        """Open the pool, unless it has no client and an error says why; returns "failed", "stopped" or "started"."""
-        self.filling = None
-        self._changed_locked()
-        if self.status in (Status.STOPPING, Status.STOPPED):
-            return "stopped"
-        if interrupted:
-            return "failed"
-        if error is not None and not self.entries:
-            self.fill_error = error
-            return "failed"
-        self.status = Status.RUNNING
-        self.filled = True
-        return "started"
+    def lend_locked(self, entry: Entry, claim: Claim) -> None:
+        """The client is the claim's."""
+        # The holder last: it alone says whose the client is.
+        claim.slot = None
+        claim._entry = entry
+        entry.holder = claim._ref
+        self.acquired += 1
 
-    def begin_stop_locked(self, stopper: object) -> tuple[int, int, int] | None:
-        """Refuse all waiters, give up idle clients; (closed, in use, creating), or None when somebody stops already."""
-        if self.status in (Status.STOPPING, Status.STOPPED):
-            return None
-        self.status = Status.STOPPING
-        self.stopper = stopper
-        self.reap_locked()
-        self._refuse_all_locked()
-        creating = len(self.creating)
-        self.creating.clear()  # a client under construction finds no place on arrival and is closed by its maker
-        idle = [entry for entry in self.entries.values() if entry.holder is None]
-        for entry in idle:
-            self._remove_locked(entry, "stop")
+    def remove_locked(self, entry: Entry, reason: str) -> None:
+        """Out of the pool; its place is free at once, and it is closed when the lock is."""
+        entry.holder = gone
+        if self.entries.pop(entry.key, None) is not None:
+            self.discards[reason] += 1
+            self.to_close.append(entry)
+            self.tell_locked("discarded", reason)
+
+    def suspect_locked(self, failed: Entry) -> None:
+        """A client failed its check: those that were good at the same time or before are looked at before use."""
         for entry in self.entries.values():
-            entry.given_up = True
-        self.idle.clear()
-        self.filled = self.upkeep = False
-        self._changed_locked()
-        return len(idle), len(self.entries), creating
+            if entry.holder is None and entry.checked <= failed.checked:
+                entry.checked = entry.trusted = -math.inf
 
-    def end_stop_locked(self, stopper: object) -> None:
-        """No more waiting for clients in use; they are closed when they come back."""
-        if self.stopper is stopper:
-            self._refuse_all_locked()  # again, in case that a Ctrl-C cut the beginning short
-        if self.status is Status.STOPPING and self.stopper is stopper:
-            self.status = Status.STOPPED
-        self._changed_locked()
+    def tell_locked(self, kind: str, reason: str | None = None) -> None:
+        """Queue an event for the listeners, who hear of it when the lock is free."""
+        if self.listeners:
+            self.post(PoolEvent(self.name, kind, reason))
 
-    def in_use_locked(self, *, but_by: object = None) -> int:
-        """Clients in use, without those of one thread."""
-        count = 0
-        for entry in self.entries.values():
-            claim = None if entry.holder is None else entry.holder()
-            count += claim is not None and claim.owner is not but_by
-        return count
+    def changed_locked(self) -> None:
+        """Wake those who wait for a change."""
+        if self.watchers:
+            watchers, self.watchers = self.watchers, []
+            for gate in watchers:
+                open_gate(gate)
 
-    # -- upkeep ---------------------------------------------------------------------------------------------------
-
-    def looked_after_locked(self) -> None:
-        """Upkeep has begun."""
-        self.upkeep = self.status is Status.RUNNING
-
-    def missing_locked(self) -> bool:
-        """Whether the housekeeper should make clients now."""
-        return self.status is Status.RUNNING and len(self.entries) < self.config.min_connections
-
-    def reap_locked(self) -> None:
-        """Find what killed frames have left behind; see the module's docstring."""
-        for entry in list(self.entries.values()):
-            if entry.holder is not None:
-                if entry.holder() is None:
-                    # Nobody knows what its last user did with it, so it is not lent again.
-                    self._remove_locked(entry, "abandoned")
-            elif not any(entry is other for other in self.idle):
-                self.idle.insert(0, entry)
-        for slot, maker in list(self.creating.items()):
-            if maker() is None:
-                del self.creating[slot]
-        if any(waiter() is None for waiter in self.waiting):
-            self.waiting = collections.deque(waiter for waiter in self.waiting if waiter() is not None)
-
-    def tend_locked(self, now: float) -> bool:
-        """Reap, evict, serve; False when the pool is stopped."""
-        self.reap_locked()
-        for entry in [entry for entry in self.idle if self._expired(entry, now)]:
-            self._take_out_idle_locked(entry, "lifetime")
-        limit = self.config.idle_timeout
-        if limit is not None:
-            for entry in [entry for entry in self.idle if now - entry.idle_since >= limit]:  # the cold end first
-                if len(self.entries) <= self.config.min_connections:
-                    break
-                self._take_out_idle_locked(entry, "idle")
-        self.serve_locked(now)
-        self._changed_locked()
-        return self.status is not Status.STOPPED
+    def wake_watchers(self, _dead: object = None) -> None:
+        """The same, for a weak reference's end: without the lock, which another thread may have."""
+        for gate in list(self.watchers):
+            with contextlib.suppress(RuntimeError):  # it was opened at the same moment
+                open_gate(gate)
 
     def stats_locked(self) -> PoolStats:
         """The picture."""
@@ -410,6 +403,7 @@ class PoolState:
             in_use=in_use,
             creating=len(self.creating),
             waiting=self._waiting_locked(),
+            down=self.backoff.failures > 0,
             acquired=self.acquired,
             created=self.created,
             create_failures=self.create_failures,
@@ -417,35 +411,63 @@ class PoolState:
             discards=MappingProxyType(dict(self.discards)),
             timeouts=self.timeouts,
             refused_full=self.refused_full,
+            refused_down=self.refused_down,
+            leaks=self.leaks,
             close_errors=self.close_errors,
         )
 
-    def owns(self, entry: Entry) -> bool:
-        """Whether this is a client of the pool now; safe without the lock."""
-        return self.entries.get(entry.key) is entry
-
-    # -- small steps ----------------------------------------------------------------------------------------------
-
-    def _lend_locked(self, entry: Entry, claim: Claim) -> None:
-        # The holder first: interrupted between the two lines, the entry is held by a claim that will die.
-        entry.holder = weakref.ref(claim)
-        claim.slot = None
-        claim.entry = entry
-        self.acquired += 1
+    def reap_locked(self) -> None:
+        """Find what killed frames have left behind; see the module's docstring."""
+        for entry in list(self.entries.values()):
+            if entry.holder is not None:
+                if entry.holder() is None:
+                    # Nobody knows what its last user did with it, so it is not lent again.
+                    self.remove_locked(entry, "abandoned")
+            elif not any(entry is other for other in self.idle):
+                self.idle.insert(0, entry)
+        for slot, maker in list(self.creating.items()):
+            if maker() is None:
+                del self.creating[slot]
+        if any(waiter() is None for waiter in self.waiting):
+            self.waiting = collections.deque(waiter for waiter in self.waiting if waiter() is not None)
 
     def _slot_locked(self, claim: Claim) -> None:
         slot = next(self.keys)
-        self.creating[slot] = weakref.ref(claim)
+        claim.generation = self.generation
+        self.creating[slot] = claim._ref
         claim.slot = slot
+
+    def _shelve_locked(self, entry: Entry) -> None:
+        """Idle again, in the order of use: a checked client goes back to its place."""
+        entry.holder = None
+        if entry.doom is not None:
+            self.remove_locked(entry, entry.doom)
+            return
+        place = len(self.idle)
+        while place and self.idle[place - 1].idle_since > entry.idle_since:
+            place -= 1
+        self.idle.insert(place, entry)
+
+    def _take_idle_locked(self, now: float) -> Entry | None:
+        """The idle client that was used last (its connection is the warmest), or None."""
+        while self.idle:
+            entry = self.idle.pop()
+            if entry.holder is not None:
+                continue  # the index was behind the truth
+            if now < entry.expires:
+                return entry
+            self.remove_locked(entry, "lifetime")
+        return None
 
     def _refuse_locked(self, claim: Claim, refusal: Refusal) -> None:
         claim.picture = self.stats_locked()
         claim.refusal = refusal
 
-    def _refuse_all_locked(self) -> None:
+    def refuse_all_locked(self) -> None:
+        """The pool stops: nobody is left to wait."""
         for waiter in list(self.waiting):
             claim = waiter()
-            if claim is not None:
+            if isinstance(claim, Claim):
                 if not claim.settled():
                     self._refuse_locked(claim, Refusal.STOPPED)
                 claim.open_gate()
@@ -453,76 +475,32 @@ class PoolState:
 
     def _unqueue_locked(self, claim: Claim) -> None:
         for waiter in self.waiting:
-            if waiter() is claim:
+            if waiter is claim._ref:
                 self.waiting.remove(waiter)
                 return
 
     def _waiting_locked(self) -> int:
         claims = (waiter() for waiter in self.waiting)
-        return sum(claim is not None and not claim.settled() for claim in claims)
+        return sum(isinstance(claim, Claim) and not claim.settled() for claim in claims)
 
-    def _mine_alone_locked(self, owner: object) -> bool:
-        """Whether every client and every creation belongs to this one thread, which would wait for itself."""
-        holders = [entry.holder for entry in self.entries.values()] + list(self.creating.values())
-        claims = [None if holder is None else holder() for holder in holders]
-        return all(claim is not None and claim.owner is owner for claim in claims)
+    def _holders_locked(self) -> list[Lease[Any]]:
+        held = [entry.holder for entry in self.entries.values()]
+        claims = [None if holder is None else holder() for holder in [*held, *self.creating.values()]]
+        return [claim for claim in claims if claim is not None]
 
-    def _take_idle_locked(self, now: float) -> Entry | None:
-        """The idle client that was used last (its connection is the warmest), or None."""
-        while self.idle:
-            entry = self.idle.pop()
-            if not self.owns(entry) or entry.holder is not None:
-                continue  # the index was behind the truth
-            if not self._expired(entry, now):
-                return entry
-            self._remove_locked(entry, "lifetime")
-        return None
-
-    def _take_out_idle_locked(self, entry: Entry, reason: str) -> None:
-        self.idle = [other for other in self.idle if other is not entry]
-        self._remove_locked(entry, reason)
-
-    def _remove_locked(self, entry: Entry, reason: str) -> None:
-        """Out of the pool; its place is free at once, and it is closed when the lock is."""
-        if self.entries.pop(entry.key, None) is not None:
-            self.discards[reason] += 1
-            self.to_close.append(entry)
-
-    def _expired(self, entry: Entry, now: float) -> bool:
-        return entry.expires is not None and now >= entry.expires
-
-    def _changed_locked(self) -> None:
-        if self.watchers:
-            watchers, self.watchers = self.watchers, []
-            for gate in watchers:
-                open_gate(gate)
+    def _stuck_locked(self) -> bool:
+        """Whether all who could bring a client, or a permit, wait here themselves."""
+        if self.may_make_at_locked() < math.inf:
+            return False
+        for holder in [*(entry.holder for entry in self.entries.values()), *self.creating.values()]:
+            claim = None if holder is None else holder()
+            if claim is None or claim._owner.waits is not self:
+                return False  # the usual case, found at the first client
+        # The hint may be stale, left by a killed frame.
+        waiters = {id(claim._owner) for claim in (waiter() for waiter in self.waiting) if claim is not None}
+        holders = self._holders_locked()
+        return bool(holders) and all(id(claim._owner) in waiters for claim in holders)
 
 
-def refused(claim: Claim, waited: float) -> PoolError:
-    """The error for a refused claim, with the whole picture in its text."""
-    seen, refusal = claim.picture, claim.refusal
-    if seen is None:
-        raise AssertionError("bug: a claim without a refusal was refused")
-    picture = (
-        f"total {seen.size} of {seen.max_connections}, in use {seen.in_use}, idle {seen.idle}, "
-        f"being made {seen.creating}, waiting {seen.waiting}"
-    )
-    where = f"connection pool {seen.name!r}"
-    if refusal is Refusal.TIMEOUT:
-        return PoolTimeoutError(
-            f"{where}: no client became free within {waited:.1f} s ({picture}); raise max_connections or "
-            "connection_timeout, or give clients back sooner",
-            pool=seen.name,
-        )
-    if refusal is Refusal.FULL:
-        return PoolFullError(
-            f"{where}: {seen.waiting - 1} callers wait already ({picture}); try later, or raise max_waiting",
-            pool=seen.name,
-        )
-    if refusal is Refusal.DEADLOCK:
-        return PoolDeadlockError(
-            f"{where}: this thread holds every client itself and would wait for ever ({picture}); give one back "
-            "first, or raise max_connections",
-            pool=seen.name,
-        )
-    return PoolStoppedError(f"{where}: {seen.status}, the call was not made; initialize() starts it", pool=seen.name)
+def _shortened() -> float:
+    return 1.0 - _JITTER * random.random()

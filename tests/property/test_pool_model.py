@@ -5,8 +5,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hireliab.errors import PoolCreateError, PoolDeadlockError, PoolStoppedError, PoolTimeoutError
-from hireliab.exchange._pool_state import PoolState
+from hireliab.errors import PoolCreateError, PoolDeadlockError, PoolDownError, PoolStoppedError, PoolTimeoutError
+from hireliab.exchange import _pool_backoff
 from hireliab.exchange.connection_pool import ConnectionPool
 from hireliab.testing import FakeClock
 
@@ -24,7 +24,10 @@ class Client:
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Model: `idle` (coldest first, with the time of last use), `held`, the set of all clients, and a status."""
+    """
+    Model: `idle` (coldest first, with the time of last use), `held`, the set of all clients, a status, and how often
+    the factory failed in a row.
+    """
 
     @initialize(low=st.integers(0, 3), more=st.integers(0, 3))
     def build(self, low, more):
@@ -36,12 +39,20 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool._tended = float("inf")  # upkeep only when a rule asks for it
         self.idle, self.held, self.given_up, self.dead = [], [], [], []
         self.status = "new"
+        self.failures, self.rests_until = 0, 0.0
+        self.random, _pool_backoff.random.random = _pool_backoff.random.random, lambda: 1.0
 
     def make(self):
         if self.fail:
+            self.rests_until = self.clock.monotonic() + min(30.0, 0.05 * 2**self.failures)
+            self.failures += 1
             raise OSError("down")
+        self.failures = 0
         self.made.append(Client())
         return self.made[-1]
+
+    def rests(self):
+        return self.failures > 0 and self.clock.monotonic() < self.rests_until
 
     def expected(self):
         """What an acquire gives now: an error class, a client of the model, or None for a new one."""
@@ -51,6 +62,8 @@ class PoolMachine(RuleBasedStateMachine):
             return self.idle[-1][0]
         if len(self.held) >= self.high:
             return PoolTimeoutError
+        if self.rests():
+            return PoolTimeoutError if self.held else PoolDownError
         return PoolCreateError if self.fail else None
 
     @rule()
@@ -112,7 +125,8 @@ class PoolMachine(RuleBasedStateMachine):
     @rule()
     def drop_a_lease(self):
         client = self.held.pop().client
-        self.pool._section(PoolState.tend_locked, self.clock.monotonic())
+        self.pool._evict()
+        self.pool._tended = float("inf")
         self.evict()
         self.dead.append(client)
 
@@ -122,7 +136,15 @@ class PoolMachine(RuleBasedStateMachine):
         with pytest.raises(PoolDeadlockError if self.status != "stopped" else PoolStoppedError):
             self.pool.acquire(timeout=None)
 
-    @rule(seconds=st.sampled_from([1, 30, 61]))
+    @precondition(lambda self: self.status != "stopped")
+    @rule()
+    def invalidate(self):
+        self.pool.invalidate_all()
+        self.dead.extend(client for client, _ in self.idle)
+        self.idle = []
+        self.given_up.extend(lease.client for lease in self.held)
+
+    @rule(seconds=st.sampled_from([0.04, 1, 30, 61]))
     def pass_time(self, seconds):
         self.clock.advance(seconds)
 
@@ -135,12 +157,13 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule()
     def tend(self):
+        rested = self.rests()
         self.pool._tend()
         self.pool._tended = float("inf")
         if self.status == "stopped":
             return
         self.evict()
-        if self.status == "running" and not self.fail:
+        if self.status == "running" and not self.fail and not rested:
             self.refill(self.low)
 
     def refill(self, most):
@@ -189,6 +212,7 @@ class PoolMachine(RuleBasedStateMachine):
             len(self.idle) + len(self.held),
         )
         assert (stats.waiting, stats.creating, stats.status) == (0, 0, self.status)
+        assert stats.down == (self.failures > 0)
         assert stats.size <= self.high
         assert stats.created == len(self.made) == stats.size + stats.discarded
         assert [entry.client for entry in self.pool._state.idle] == [client for client, _ in self.idle]
@@ -199,6 +223,7 @@ class PoolMachine(RuleBasedStateMachine):
     def teardown(self):
         if hasattr(self, "pool"):
             self.pool.stop(timeout=0)
+            _pool_backoff.random.random = self.random
 
 
 PoolMachine.TestCase.settings = settings(

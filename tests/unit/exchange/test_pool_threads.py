@@ -8,15 +8,17 @@ import threading
 
 import pytest
 
+from hireliab.core.clock import SYSTEM_CLOCK
 from hireliab.errors import (
     PoolCreateError,
     PoolDeadlockError,
+    PoolDownError,
     PoolError,
     PoolFullError,
     PoolStoppedError,
     PoolTimeoutError,
 )
-from hireliab.exchange import _pool_lease, _pool_state, connection_pool
+from hireliab.exchange import _pool_engine, _pool_lease, _pool_phases, _pool_state, _pool_upkeep, connection_pool
 from hireliab.exchange.connection_pool import ConnectionPool
 
 
@@ -112,14 +114,28 @@ def one_action(pool, rng):
             closer[0]()
         else:
             pool.execute("work")
-    except (PoolTimeoutError, PoolCreateError, ConnectionResetError, ValueError):
+    except (PoolTimeoutError, PoolCreateError, PoolDownError, ConnectionResetError, ValueError):
         pass
+
+
+def recovered(pool):
+    """Wait until the pool has seen that its factory works again."""
+    give_up = SYSTEM_CLOCK.monotonic() + 60
+    while pool.stats().down:
+        assert SYSTEM_CLOCK.monotonic() < give_up, f"does not recover: {pool.stats()}"
+        try:
+            with pool.connection():
+                # An idle one proves nothing: take one more.
+                pool.acquire(timeout=1).release()
+        except (PoolDownError, PoolTimeoutError, PoolDeadlockError):
+            pass
 
 
 def quiet(pool, world, size):
     """All the capacity is back: `size` clients can be borrowed at once, and no more."""
     gc.collect()
     world.failing = 0.0
+    recovered(pool)
     leases = [pool.acquire(timeout=5) for _ in range(size)]
     with pytest.raises(PoolTimeoutError):
         pool.acquire(timeout=0)
@@ -199,6 +215,8 @@ def test_a_pool_error_means_that_nothing_was_called():
     rng = random.Random(7)
     for _ in range(300):
         world.failing = rng.choice([0.0, 1.0])
+        if not world.failing:
+            recovered(pool)
         before = world.calls
         lease = pool.acquire() if rng.random() < 0.3 and not world.failing else None
         if rng.random() < 0.2:
@@ -244,7 +262,8 @@ def test_after_many_interrupts_all_the_capacity_is_back(alarm):
     # A short time-out: a client whose frame died in a circle of traceback and exception is away until it is collected.
     config = {"min_connections": 0, "max_connections": 2, "connection_timeout": 0.05, "reset_func": lambda client: None}
     pool = ConnectionPool(name="ctrl-c", create_client_func=world.make, config=config)
-    files = {module.__file__ for module in (connection_pool, _pool_state, _pool_lease)}
+    parts = (connection_pool, _pool_engine, _pool_lease, _pool_phases, _pool_state, _pool_upkeep)
+    files = {module.__file__ for module in parts}
     hits = 0
     armed = False
 
