@@ -3,12 +3,14 @@ Every snippet of ARCHITECTURE.md section 3 and every code block of README.rst, r
 the documents of pool and session, run against a small venue. (The recipes: test_recipes.py, test_recipes_ccxt.py.)
 """
 
+import dataclasses
 import inspect
 from decimal import Decimal
 
 import pytest
 
 from hireliab import Session
+from hireliab.exchange.connection_pool import PoolConfig
 from hireliab.simulator.server import Simulator
 from tests.support import documents
 from tests.support.venue import Venue
@@ -116,6 +118,11 @@ def test_the_readme_is_short():
     assert len((documents.ROOT / "README.rst").read_text(encoding="utf-8").splitlines()) <= 150
 
 
+def test_the_pools_table_of_settings_is_that_of_its_config():
+    fields = {field.name: str(field.default) for field in dataclasses.fields(PoolConfig)}
+    assert documents.settings("docs/connection-pool.rst") == fields
+
+
 def test_the_sessions_table_of_settings_is_that_of_its_constructor():
     listed = documents.settings("docs/http-session.rst")
     parameters = dict(inspect.signature(Session).parameters)
@@ -135,6 +142,12 @@ class Api(Venue):
 def api():
     with Api() as api:
         yield api
+
+
+def test_the_pools_code_blocks_run(api, capsys):
+    documents.run("docs/connection-pool.rst", {}, replace=[("https://api.example.com", api.url)])
+    assert capsys.readouterr().out == "[('created', None), ('discarded', 'stop')] 1\n"
+    assert api.count("/v1/order") == 1
 
 
 def test_the_sessions_code_blocks_run(api, capsys):
