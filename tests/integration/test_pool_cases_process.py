@@ -110,7 +110,6 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot f
 
 
 @forks
-@pytest.mark.xfail(strict=False, reason="B1 in the shared notes")
 @pytest.mark.parametrize("end", ["sys.exit(0)", "raise SystemExit(0)", "pool.stop(); sys.exit(0)", "pass"])
 def test_a_forked_child_that_ends_normally_says_no_goodbye(end):
     script = f"""

@@ -10,7 +10,6 @@ import pytest
 
 from hireliab.errors import PoolTimeoutError
 from hireliab.exchange import connection_pool
-from hireliab.exchange.connection_pool import PoolConfig
 from tests.support.together import Background
 
 FOLDER = connection_pool.__file__.rpartition("connection_pool.py")[0]
@@ -160,11 +159,6 @@ def at_most(seconds):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def built(setting):
-    """Skips until the setting exists."""
-    return pytest.mark.skipif(setting not in PoolConfig.__dataclass_fields__, reason=f"{setting} is being built")
 
 
 class Gate:

@@ -4,10 +4,8 @@ import pytest
 
 from hireliab.errors import PoolCreateError, PoolDownError, PoolError
 from hireliab.exchange.connection_pool import ConnectionPool
-from tests.support.pools import Gate, Maker, built, other_thread, waiting
+from tests.support.pools import Gate, Maker, other_thread, waiting
 from tests.support.together import Background
-
-pytestmark = built("max_connecting")
 
 
 @pytest.fixture

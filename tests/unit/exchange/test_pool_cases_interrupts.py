@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hireliab.errors import PoolDeadlockError, PoolError, PoolStoppedError, PoolTimeoutError
+from hireliab.errors import PoolCreateError, PoolDeadlockError, PoolError, PoolTimeoutError
 from hireliab.exchange.connection_pool import ConnectionPool
 from hireliab.testing import FakeClock
 from tests.support.pools import Maker, at_most, cheap_collections, full_capacity, with_interruption
@@ -25,7 +25,10 @@ class WaitingClock(FakeClock):
         if self.meanwhile is not None:
             event, self.meanwhile = self.meanwhile, None
             event()
-        return lock.acquire(blocking=False)
+        if lock.acquire(blocking=False):
+            return True
+        self.advance(timeout)
+        return False
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,7 @@ class World:
 
     def end(self):
         """All capacity is there, and at the end each client was closed at most once."""
+        self.make.errors = []
         full_capacity(self.pool, 2)
         self.pool.stop(timeout=0)
         assert [client.number for client in self.make.made if client.closed > 1] == []
@@ -138,20 +142,61 @@ def stops_and_starts(world):
     return act
 
 
-PENDING = pytest.mark.xfail(strict=False, reason="an interrupted initialize() or stop() leaves its mark")
+def fails_to_make_one(world):
+    world.make.errors = [OSError("down")]
+
+    def act():
+        try:
+            world.pool.acquire().release()  # the failure may have met the handler instead
+        except PoolCreateError:
+            pass
+
+    return act
+
+
+def waits_for_the_end_of_a_pause(world):
+    held = [Background(world.pool.acquire).result()]
+    fails_to_make_one(world)()
+
+    def act():
+        world.pool.acquire(timeout=60).release()
+        held.clear()
+
+    return act
+
+
+def checks_in_the_background(world):
+    world.warm(2)
+    world.clock.advance(30)
+    return world.pool._tend
+
+
+def invalidates(world):
+    world.warm(2)
+
+    def act():
+        with world.pool.connection():
+            world.pool.invalidate_all()
+
+    return act
+
 
 SCENES = [makes_a_client, lends_an_idle_one, executes, uses_a_block, discards, fails_its_check, waits_for_a_client,
-          waits_for_a_place, waits_in_vain, looks_after_it,
-          starts, stops_and_starts]  # fmt: skip
-MENDED = [pytest.param(scene, marks=PENDING) if scene in (starts, stops_and_starts) else scene for scene in SCENES]
+          waits_for_a_place, waits_in_vain, looks_after_it, starts, stops_and_starts, fails_to_make_one,
+          waits_for_the_end_of_a_pause, checks_in_the_background, invalidates]  # fmt: skip
 
 
 def scene_world(scene):
-    world = World(
-        min_connections=2 if scene in (starts, stops_and_starts) else 0,
-        validate_func=lambda client: getattr(world, "verdict", True),
-        reset_func=lambda client: None,
-    )
+    config = {"min_connections": 2 if scene in (starts, stops_and_starts) else 0}
+    if scene in (executes, fails_its_check, waits_for_a_client):
+        config["reset_func"] = lambda client: None
+    if scene in (fails_its_check, checks_in_the_background, looks_after_it):
+        config["validate_func"] = lambda client: getattr(world, "verdict", True)
+    if scene is checks_in_the_background:
+        config["keepalive_interval"] = 20
+    world = World(**config)
+    if scene in (discards, fails_to_make_one, invalidates):
+        world.pool.add_listener(lambda event: None)
     return world
 
 
@@ -182,6 +227,7 @@ def heals(world, places, act, swallowed):
     gc.collect()
     try:
         assert raised or swallowed or count < min(places), "Ctrl-C was swallowed"
+        world.clock.advance(100)  # any pause after a failure is over
         if world.pool.stats().status != "running":
             world.pool.stop(timeout=0)
             world.pool.initialize()
@@ -191,16 +237,16 @@ def heals(world, places, act, swallowed):
     return count
 
 
-@pytest.mark.parametrize("scene", MENDED)
+@pytest.mark.parametrize("scene", SCENES)
 def test_ctrl_c_at_any_call_of_the_pool_loses_no_capacity(scene, swallowed):
     for nth in itertools.count(1):
         world = scene_world(scene)
         if heals(world, [nth], scene(world), swallowed) < nth:
             break
-    assert nth > 5
+    assert nth > 3
 
 
-@pytest.mark.parametrize("scene", MENDED)
+@pytest.mark.parametrize("scene", SCENES)
 def test_a_second_ctrl_c_while_the_first_is_handled_loses_no_capacity(scene, swallowed):
     rng = random.Random(scene.__name__)
     for _ in range(60):
@@ -268,6 +314,7 @@ def test_a_signal_handler_that_uses_the_pool_at_any_of_its_calls_is_served_or_re
             pass
         act = world.clock.meanwhile = None
         gc.collect()
+        world.clock.advance(100)
         try:
             if world.pool.stats().status != "running":
                 world.pool.initialize()
@@ -336,10 +383,11 @@ def test_a_finaliser_that_uses_the_pool_may_run_at_any_of_its_calls(scene, final
         place = rng.randrange(1, 130)
         try:
             with_interruption([place], interruption, act)
-        except (PoolTimeoutError, PoolDeadlockError, PoolStoppedError):
+        except PoolError:
             pass  # the garbage had the client
         act = world.clock.meanwhile = None
         gc.collect()
+        world.clock.advance(100)
         try:
             if world.pool.stats().status != "running":
                 world.pool.initialize()

@@ -9,7 +9,7 @@ import pytest
 from hireliab.errors import ConfigError, PoolDeadlockError, PoolTimeoutError
 from hireliab.exchange.connection_pool import ConnectionPool
 from hireliab.testing import FakeClock
-from tests.support.pools import Gate, Maker, built, full_capacity, other_thread, waiting
+from tests.support.pools import Gate, Maker, full_capacity, other_thread, waiting
 from tests.support.together import Background
 
 
@@ -57,7 +57,6 @@ class Borrower:
         return self.task.result()
 
 
-@built("max_connecting")
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_threads_that_wait_for_one_another_are_told_at_once(pool_of, clock, count):
     pool = pool_of(max_connections=count, connection_timeout=None)
@@ -99,7 +98,6 @@ def test_threads_that_wait_crosswise_beside_one_that_does_not_are_no_deadlock(po
     full_capacity(pool, 3)
 
 
-@built("max_connecting")
 def test_a_waiter_that_will_give_up_in_time_is_still_part_of_a_deadlock(pool_of, clock):
     pool = pool_of(max_connections=2)
     first, second = Borrower(pool, timeout=10), Borrower(pool, timeout=10)
@@ -186,7 +184,6 @@ def test_many_dropped_leases_cost_nothing_but_their_clients(pool_of, make):
     assert pool.stats().size == 0
 
 
-@built("leak_timeout")
 def test_a_client_in_use_for_too_long_is_reported_once_with_the_place_that_took_it(pool_of, clock, caplog):
     pool = pool_of(max_connections=2, leak_timeout=30)
 
@@ -216,7 +213,6 @@ def test_a_client_in_use_for_too_long_is_reported_once_with_the_place_that_took_
     again.release()
 
 
-@built("leak_timeout")
 def test_a_report_of_a_leak_tells_no_client(pool_of, clock, caplog):
     class Secretive:
         def __repr__(self):
@@ -276,7 +272,6 @@ def test_a_client_that_grew_old_in_use_is_closed_on_return_and_not_before(pool_o
     assert make.made[0].closed == 1
 
 
-@built("keepalive_interval")
 def test_a_check_in_the_background_and_a_borrower_never_have_one_client(pool_of, clock, make):
     gate = Gate()
     pool = pool_of(max_connections=2, keepalive_interval=10, idle_timeout=None, validate_func=gate.pass_through)
@@ -297,7 +292,6 @@ def test_a_check_in_the_background_and_a_borrower_never_have_one_client(pool_of,
     assert make.made[0].closed == 0
 
 
-@built("keepalive_interval")
 @pytest.mark.parametrize("verdict", [lambda client: False, lambda client: 1 / 0], ids=["false", "raises"])
 def test_a_client_that_fails_its_check_in_the_background_is_replaced(pool_of, clock, make, verdict):
     pool = pool_of(
@@ -312,7 +306,6 @@ def test_a_client_that_fails_its_check_in_the_background_is_replaced(pool_of, cl
     assert pool.execute("work") == 1
 
 
-@built("keepalive_interval")
 def test_a_client_that_is_lent_or_was_just_used_is_not_checked_in_the_background(pool_of, clock):
     checked = []
     pool = pool_of(
@@ -332,7 +325,6 @@ def test_a_client_that_is_lent_or_was_just_used_is_not_checked_in_the_background
     assert len(checked) == 1
 
 
-@built("keepalive_interval")
 def test_a_check_in_the_background_needs_something_to_check_with(pool_of):
     with pytest.raises(ConfigError, match="validate_func"):
         pool_of(keepalive_interval=10)
@@ -356,7 +348,6 @@ def test_a_step_of_the_wall_clock_expires_and_prolongs_nothing(pool_of, clock, s
 # -- invalidation ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(ConnectionPool, "invalidate_all"), reason="invalidate_all is being built")
 def test_after_an_invalidation_no_client_from_before_it_is_lent(pool_of, clock, make):
     pool = pool_of(max_connections=3)
     held = [pool.acquire(), pool.acquire()]
@@ -371,7 +362,6 @@ def test_after_an_invalidation_no_client_from_before_it_is_lent(pool_of, clock, 
     assert pool.execute("work") == 2
 
 
-@pytest.mark.skipif(not hasattr(ConnectionPool, "invalidate_all"), reason="invalidate_all is being built")
 def test_a_client_that_was_being_made_at_the_invalidation_is_not_lent_twice(pool_of, make):
     # It may have been made with the old credentials: its maker may use it, and nobody after that.
     pool = pool_of(max_connections=1)
