@@ -15,6 +15,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
+from urllib3.exceptions import TimeoutStateError
 from urllib3.util import Timeout
 
 from hireliab.core.clock import SYSTEM_CLOCK
@@ -139,7 +140,10 @@ def _read_timeout(timeout: Any) -> float | None:
     if isinstance(timeout, tuple):
         timeout = timeout[1] if len(timeout) == 2 else None
     elif isinstance(timeout, Timeout):
-        timeout = timeout.read_timeout
+        try:
+            timeout = timeout.clone().read_timeout
+        except TimeoutStateError:  # it has a total only, whose clock does not run yet
+            timeout = timeout.total
     return timeout if isinstance(timeout, int | float) and timeout >= 0 else None
 
 

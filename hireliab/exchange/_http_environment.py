@@ -61,7 +61,10 @@ class Environment:
 
     def login(self, url: str) -> tuple[str, str] | None:
         """Name and password that netrc has for the host."""
-        host = urlsplit(url).hostname or ""
+        try:
+            host = urlsplit(url).hostname or ""
+        except ValueError:
+            return None  # requests will say what is wrong with the URL
         if host not in self._logins:
             if len(self._logins) >= _MOST:
                 self._logins.clear()

@@ -13,7 +13,6 @@ import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
 import urllib3
 from requests import exceptions as theirs
 
@@ -91,6 +90,10 @@ class HTTPUndecodableError(MalformedResponseError, theirs.ContentDecodingError):
     """The answer cannot be decoded."""
 
 
+class HTTPInvalidHeaderError(MalformedResponseError, theirs.InvalidHeader):
+    """The answer's headers contradict each other."""
+
+
 class HTTPTooLongError(MalformedResponseError, theirs.RequestException):
     """The answer is longer than the session allows."""
 
@@ -104,7 +107,6 @@ _TO_BE_KEPT = (
     theirs.InvalidURL,
     theirs.InvalidSchema,
     theirs.MissingSchema,
-    theirs.InvalidHeader,
     theirs.InvalidProxyURL,
     theirs.RetryError,
     theirs.TooManyRedirects,
@@ -125,6 +127,8 @@ def translate(error: BaseException, watch: Watch | None, method: str, url: str, 
         request: The prepared request, for the attribute that requests' exceptions have.
     """
     if isinstance(error, _TO_BE_KEPT):
+        return error
+    if isinstance(error, theirs.InvalidHeader) and (watch is None or not watch.sent):
         return error
     seen = watch is not None and (watch.seen or watch.stopped)
     if not seen:
@@ -164,6 +168,8 @@ def _seen(error: BaseException, watch: Watch, what: str) -> HireliabError:
         return late(f"{what}: no complete answer in time, what happened is unknown; look before repeating it")
     if kind is theirs.ContentDecodingError:
         return HTTPUndecodableError(f"{what}: the answer cannot be decoded, what happened is unknown")
+    if kind is theirs.InvalidHeader:
+        return HTTPInvalidHeaderError(f"{what}: the answer has two lengths, what happened is unknown")
     lost = HTTPBodyLostError if kind is theirs.ChunkedEncodingError else _LOST.get(kind, HTTPResponseLostError)
     made: Any = lost(f"{what}: the connection broke ({words(error)}), what happened is unknown; look before repeating it")
     made.stale = watch.stale
@@ -212,6 +218,7 @@ def _kind(error: BaseException) -> type:
         theirs.ProxyError,
         theirs.ChunkedEncodingError,
         theirs.ContentDecodingError,
+        theirs.InvalidHeader,
     ):
         if isinstance(error, kind):
             return kind
@@ -221,6 +228,8 @@ def _kind(error: BaseException) -> type:
         return theirs.ChunkedEncodingError
     if isinstance(error, urllib3.exceptions.DecodeError):
         return theirs.ContentDecodingError
+    if isinstance(error, urllib3.exceptions.InvalidHeader):
+        return theirs.InvalidHeader
     if isinstance(error, ssl.SSLError | urllib3.exceptions.SSLError):
         return theirs.SSLError
     return theirs.ConnectionError
@@ -266,8 +275,3 @@ def subject(method: str, url: str) -> str:
         return f"{method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     except ValueError:
         return method
-
-
-def json_error(error: ValueError, body: str) -> requests.exceptions.JSONDecodeError:
-    """What `requests` raises for a body that is no JSON."""
-    return requests.exceptions.JSONDecodeError(getattr(error, "msg", str(error)), body, getattr(error, "pos", 0))

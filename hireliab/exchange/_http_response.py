@@ -7,10 +7,21 @@ On the fast path most of its attributes are made when somebody looks at them; wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import datetime as dt
+import functools
+import http.client
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import requests
+import urllib3
+from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
+from requests.hooks import default_hooks
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 
 from hireliab.exchange import _json
 from hireliab.exchange._http_errors import CONNECTION, translate
@@ -19,12 +30,50 @@ from hireliab.exchange._http_wire import TooLongError, Watch
 _CHUNK = 65536
 
 
+class Made:
+    """What was sent and answered on the fast path: of it, the rest of a response is made when asked for."""
+
+    __slots__ = ("answer", "body", "elapsed", "extra", "fields", "method", "path", "received", "url")
+
+    answer: http.client.HTTPResponse
+    elapsed: float
+    received: int
+
+    def __init__(  # noqa: PLR0917 -- made once in each call
+        self,
+        method: str,
+        url: str,
+        path: str,
+        fields: Mapping[str, tuple[str, str]],
+        extra: list[tuple[str, str]],
+        body: bytes | str | None,
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.path = path
+        self.fields = fields
+        self.extra = extra
+        self.body = body
+
+
 class Response(requests.Response):
     """See `requests.Response`."""
 
     _watch: Watch | None = None
     _content: Any
     _content_consumed: bool
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what is not there: that is, on the fast path, what nobody has looked at or set before.
+        make, made = _MAKERS.get(name), self.__dict__.get("_made")
+        if make is None or made is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self.__dict__.setdefault(name, make(self, made))
+
+    def close(self) -> None:
+        """See requests."""
+        if "_made" not in self.__dict__:
+            super().close()
 
     @property
     def content(self) -> bytes:
@@ -91,3 +140,112 @@ class Response(requests.Response):
 
 
 _UTF_8 = (None, "utf-8", "UTF-8", "utf8")
+
+
+# -- what the fast path leaves for later ------------------------------------------------------------------------
+
+
+def prepared(made: Made) -> requests.PreparedRequest:
+    """The request that was sent, as requests would have prepared it."""
+    request: Any = requests.PreparedRequest()
+    request.method = made.method
+    request.url = made.url
+    request.headers = CaseInsensitiveDict([*made.fields.values(), *made.extra])
+    request.body = made.body
+    request.hooks = default_hooks()
+    request._cookies = RequestsCookieJar()
+    result: requests.PreparedRequest = request
+    return result
+
+
+_folded = re.compile(r"[ \t]*\r?\n[ \t]+")
+
+
+def _raw(_response: Response, made: Made) -> urllib3.HTTPResponse:
+    answer = made.answer
+    fields = [(name, _folded.sub(" ", value) if "\n" in value else value) for name, value in answer.headers.items()]
+    raw: Any = urllib3.HTTPResponse(
+        body=answer,
+        headers=urllib3.HTTPHeaderDict(fields),
+        status=answer.status,
+        version=answer.version,
+        reason=answer.reason,
+        preload_content=False,
+        decode_content=False,
+        original_response=answer,
+        request_method=made.method,
+        request_url=made.path,
+    )
+    # It was read to its end.
+    raw.version_string = "HTTP/1.0" if answer.version == 10 else "HTTP/1.1"
+    raw._fp_bytes_read = made.received
+    if raw.length_remaining is not None:
+        raw.length_remaining = 0
+    result: urllib3.HTTPResponse = raw
+    return result
+
+
+def _cookies(response: Response, _made: Made) -> RequestsCookieJar:
+    jar = RequestsCookieJar()
+    extract_cookies_to_jar(jar, response.request, response.raw)  # type: ignore[no-untyped-call]
+    return jar
+
+
+@functools.lru_cache(maxsize=256)
+def _encoding(content_type: str) -> str | None:
+    return get_encoding_from_headers(CaseInsensitiveDict({"content-type": content_type}))
+
+
+_MAKERS: dict[str, Callable[[Response, Made], Any]] = {
+    "raw": _raw,
+    "headers": lambda response, _made: CaseInsensitiveDict(response.raw.headers),
+    "encoding": lambda _response, made: _encoding(", ".join(made.answer.headers.get_all("content-type") or ())),
+    "history": lambda _response, _made: [],
+    "cookies": _cookies,
+    "elapsed": lambda _response, made: dt.timedelta(seconds=made.elapsed),
+    "request": lambda _response, made: prepared(made),
+}
+
+
+def length_is_sane(answer: http.client.HTTPResponse, names: list[str], limit: int | None) -> None:
+    """Refuse, before the body is read, an answer that has two lengths, or one that is too long."""
+    length: int | None = answer.length
+    if length is not None and limit is not None and length > limit:
+        raise TooLongError
+    if "content-length" not in names or (names.count("content-length") == 1 and length is not None):
+        return
+    values = {value.strip() for text in answer.headers.get_all("content-length") or () for value in text.split(",")}
+    if len(values) > 1 and not getattr(answer, "chunked", False):
+        raise urllib3.exceptions.InvalidHeader("Content-Length contained multiple unmatching values")
+
+
+def decoded(content: bytes, encoding: str | None, limit: int | None) -> bytes:
+    """
+    The body, decoded.
+
+    Raises:
+        TooLongError: It is longer than the limit.
+        urllib3.exceptions.DecodeError: It cannot be decoded.
+    """
+    if encoding == "gzip":
+        inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            plain = inflater.decompress(content, 0 if limit is None else limit + 1)
+        except zlib.error:
+            plain = b""
+        if limit is not None and len(plain) > limit:
+            raise TooLongError
+        if inflater.eof and not inflater.unused_data:
+            return plain
+    # Everything else, and whatever is unusual about it, is urllib3's.
+    raw = urllib3.HTTPResponse(
+        body=io.BytesIO(content), headers={"content-encoding": encoding or ""}, preload_content=False
+    )
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in raw.stream(_CHUNK, decode_content=True):
+        chunks.append(chunk)
+        size += len(chunk)
+        if limit is not None and size > limit:
+            raise TooLongError
+    return b"".join(chunks)

@@ -16,7 +16,9 @@ import functools
 import http.client
 import io
 import queue
+import select
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -126,18 +128,21 @@ class Watch:
 
     def write(self, sock: socket.socket, data: bytes) -> None:
         """Send `data`, whole."""
-        rest = memoryview(data)
-        while True:
+        if len(data) > _JOIN:
             # A TLS socket begins its patience anew with each record: a slow reader must not outlast the deadline.
-            piece, rest = rest[:_JOIN], rest[_JOIN:]
-            self.before_write(sock)
-            try:
-                sock.sendall(piece)
-            except TimeoutError:
-                self.timed_out = True
-                raise
-            if not rest:
-                return
+            rest = memoryview(data)
+            for start in range(0, len(data), _JOIN):
+                self._write(sock, rest[start : start + _JOIN])
+        else:
+            self._write(sock, data)
+
+    def _write(self, sock: socket.socket, data: bytes | memoryview) -> None:
+        self.before_write(sock)
+        try:
+            sock.sendall(data)
+        except TimeoutError:
+            self.timed_out = True
+            raise
 
     def before_answer(self) -> None:
         """The request is written; the next thing is to read."""
@@ -218,6 +223,7 @@ class Watched(HTTPConnection):
     keep = float("inf")  # seconds of silence that the server said it allows, less one
     _opening = False
     _held: list[bytes] | None = None
+    _asked: Any = None  # the socket that _poll looks at
 
     def _take_watch(self) -> Watch:
         watch = current.watch
@@ -236,6 +242,22 @@ class Watched(HTTPConnection):
     def is_connected(self) -> bool:
         # urllib3 asks when it takes an idle connection from its pool, and makes a new one when told False.
         return not self.rested(self._take_watch()) and super().is_connected
+
+    def spoke(self) -> bool:
+        """Whether the server closed it, or said something that nobody asked for."""
+        sock = self.sock
+        if sock is None:
+            return True
+        if self._asked is not sock:
+            if not hasattr(select, "poll"):  # Windows
+                return not super().is_connected
+            poll = select.poll()
+            try:
+                poll.register(sock, select.POLLIN)
+            except (OSError, ValueError):
+                return True
+            self._asked, self._poll = sock, poll.poll
+        return bool(self._poll(0))
 
     def connect(self) -> None:
         watch = self._take_watch()
@@ -276,6 +298,7 @@ class Watched(HTTPConnection):
             self.connect()
         watch = self.watch or self._take_watch()
         if isinstance(data, bytes):
+            sys.audit("http.client.send", self, data)  # as http.client does
             watch.write(self.sock, data)
         else:
             watch.before_write(self.sock)
