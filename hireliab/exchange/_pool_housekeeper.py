@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import weakref
 from typing import Protocol
@@ -55,6 +56,8 @@ class Housekeeper:
 
     def add(self, pool: Tended) -> bool:
         """Look after `pool` from now on; False when no thread can be started (the interpreter is ending)."""
+        if sys.is_finalizing():
+            return False  # a finaliser at the very end: start() would wait for a thread that may not run any more
         with self._lock:
             before, self._busy = self._busy, True
             try:

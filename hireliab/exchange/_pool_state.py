@@ -261,12 +261,12 @@ class PoolState:
         entry.trusted = min(entry.expires, now + self.trust)
         if claim.generation != self.generation:
             entry.doom = "generation"
+        self.entries[entry.key] = entry  # first: what is lent, or in the index, is always one of them
         if lend:
             self.lend_locked(entry, claim)
-        self.entries[entry.key] = entry
-        if not lend:
+        else:
             self._shelve_locked(entry)
-            self.serve_locked(now)
+        self.serve_locked(now)  # a permit is free again
         self.changed_locked()
         return None
 

@@ -359,12 +359,11 @@ class ConnectionPool(PoolEngine[C]):
             gate, alarm = claim.gate, claim.alarm
             if gate is None:
                 raise AssertionError("bug: an unsettled claim without a gate")
-            until = alarm if deadline is None or (alarm is not None and alarm < deadline) else deadline
-            self._clock.acquire(gate, self._left(until))
+            last = alarm is None or (deadline is not None and deadline <= alarm)
+            late = not self._clock.acquire(gate, self._left(deadline if last else alarm)) and last
             if not claim.settled():
-                now = self._monotonic()
                 # Between the end of the sleep and this step another thread may have handed us a client: it is ours.
-                self._section(PoolState.look_again_locked, claim, now, late=deadline is not None and now >= deadline)
+                self._section(PoolState.look_again_locked, claim, self._monotonic(), late=late)
 
     # -- what is seen of it ---------------------------------------------------------------------------------------
 
