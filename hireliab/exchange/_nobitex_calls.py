@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-import requests
-
 from hireliab.core import money
 from hireliab.core.clock import Clock
 from hireliab.errors import ConfigError, InvalidOrderError
 from hireliab.exchange import _nobitex_values as values
 from hireliab.exchange._nobitex_errors import error_of
 from hireliab.exchange._nobitex_signing import Credentials
-from hireliab.exchange._nobitex_transport import Answer, Transport
+from hireliab.exchange._nobitex_transport import Answer, Request, Transport, address
 from hireliab.exchange.adapter import Fill, OrderState, OrderStatus
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9-]{1,32}", re.ASCII)
@@ -96,25 +94,25 @@ class Calls:
         changes: bool,
         base_url: str | None,
     ) -> dict[str, Any]:
-        base = self.base_url if base_url is None else checked_base_url(base_url)
-        url = base + path + ("" if not params else "?" + urllib.parse.urlencode(params))
+        base = self.base_url if base_url is None or base_url == self.base_url else checked_base_url(base_url)
+        url, target = address(base + path)
+        if params:
+            query = "?" + urllib.parse.urlencode(params)
+            url, target = url + query, target + query
         # Serialised once: these bytes are signed, and these bytes are sent.
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode("ascii")
 
-        def prepare() -> requests.PreparedRequest:
-            headers = {"User-Agent": self._user_agent, "Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+        def make() -> Request:
+            headers = {"User-Agent": self._user_agent}
             if data is not None:
                 headers["Content-Type"] = "application/json"
-            prepared = requests.Request(method, url, headers=headers, data=data).prepare()
             if who is not None:
                 now = int(self._clock.time())
-                # path_url is what requests will write on the wire, encoded as it encodes it.
-                signed = who.headers(timestamp=now, method=method, path=prepared.path_url, body=data or b"")
-                prepared.headers.update(signed)
-            return prepared
+                headers |= who.headers(timestamp=now, method=method, path=target, body=data or b"")
+            return Request(method=method, url=url, path=target, headers=headers, body=data)
 
         what = f"nobitex {path}"
-        answer = self.transport.request(prepare, what=what, read=not changes)
+        answer = self.transport.request(make, what=what, read=not changes)
         return self._payload(answer, what, private=who is not None, signed=who is not None and who.is_key_pair)
 
     def _payload(self, answer: Answer, what: str, *, private: bool, signed: bool) -> dict[str, Any]:
@@ -177,6 +175,7 @@ def checked_base_url(text: object) -> str:
         extra = parts.username or parts.password or parts.query or parts.fragment
         if parts.scheme not in ("http", "https") or not parts.hostname or extra or parts.port == 0:
             raise ValueError
+        address(text.rstrip("/") + "/")
     except ValueError:
         shown = "" if not isinstance(text, str) or "@" in text else f", got {text[:80]!r}"
         raise ConfigError(f"base_url: must be {allowed}{shown}", setting="base_url", allowed=allowed) from None

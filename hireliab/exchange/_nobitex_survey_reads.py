@@ -14,8 +14,6 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import requests
-
 from hireliab.core._threads import Stop
 from hireliab.core.clock import Clock
 from hireliab.errors import HireliabError, NotSentError
@@ -26,7 +24,7 @@ from hireliab.exchange._nobitex_markets import Options, OrderBook
 from hireliab.exchange._nobitex_survey import Facts, Seen
 from hireliab.exchange._nobitex_survey_order import added, cancelled, sightings, wallets_show_it
 from hireliab.exchange._nobitex_survey_rows import client_id_of
-from hireliab.exchange._nobitex_transport import Answer, Transport
+from hireliab.exchange._nobitex_transport import Answer, Request, Transport
 from hireliab.exchange.adapter import Balance
 from hireliab.exchange.nobitex_client import NobitexClient
 
@@ -111,18 +109,18 @@ class _NotingTransport(Transport):
         super().__init__(clock=notebook.clock, **settings)
         self._notebook = notebook
 
-    def request(self, prepare: Callable[[], requests.PreparedRequest], *, what: str, read: bool) -> Answer:
+    def request(self, make: Callable[[], Request], *, what: str, read: bool) -> Answer:
         book = self._notebook
         label = book.label
-        sent: list[requests.PreparedRequest] = []
+        sent: list[Request] = []
 
-        def watched() -> requests.PreparedRequest:
+        def watched() -> Request:
             book.admit(what, reads=read)
-            prepared = prepare()
+            request = make()
             if label == survey.BAD_SIGNATURE:
-                _spoil(prepared)
-            sent.append(prepared)
-            return prepared
+                _spoil(request)
+            sent.append(request)
+            return request
 
         began = book.clock.monotonic()
         try:
@@ -136,16 +134,16 @@ class _NotingTransport(Transport):
         return answer
 
 
-def _spoil(prepared: requests.PreparedRequest) -> None:
+def _spoil(request: Request) -> None:
     """Another signature of the right form."""
-    good = str(prepared.headers.get("Nobitex-Signature", ""))
-    prepared.headers["Nobitex-Signature"] = ("B" if good[:1] == "A" else "A") + good[1:]
+    good = request.headers.get("Nobitex-Signature", "")
+    request.headers["Nobitex-Signature"] = ("B" if good[:1] == "A" else "A") + good[1:]
 
 
 def _seen(
-    prepared: requests.PreparedRequest, answer: Answer | None, *, began: float, ended: float, label: str, error: str = ""
+    request: Request, answer: Answer | None, *, began: float, ended: float, label: str, error: str = ""
 ) -> Seen:
-    address = urllib.parse.urlsplit(prepared.url or "")
+    address = urllib.parse.urlsplit(request.url)
     payload = None
     if answer is not None:
         with contextlib.suppress(ValueError):
@@ -157,10 +155,10 @@ def _seen(
         fees = {key: options.get(key) for key in ("fee", "feeUsdt")} if isinstance(options, dict) else {}
         payload = {"status": payload.get("status"), "profile": {"options": fees}}
     return Seen(
-        method=prepared.method or "",
+        method=request.method,
         path=address.path,
         query=dict(urllib.parse.parse_qsl(address.query)),
-        body=_json_object(prepared.body),
+        body=_json_object(request.body),
         status=None if answer is None else answer.status,
         payload=payload,
         headers={} if answer is None else _kept(answer.headers),
@@ -172,8 +170,8 @@ def _seen(
     )
 
 
-def _json_object(body: object) -> Mapping[str, Any]:
-    parsed = json.loads(body) if isinstance(body, bytes | str) and body else {}
+def _json_object(body: bytes | None) -> Mapping[str, Any]:
+    parsed = json.loads(body) if body else {}
     return parsed if isinstance(parsed, dict) else {}
 
 

@@ -1,19 +1,21 @@
 """
-One HTTP exchange on `requests`, with a total time limit and the knowledge of whether a byte may have left.
+Nobitex's requests on hireliab's `Session`: what each may take, which may be sent twice, and what its failure means.
 
-Only what `_nobitex_wire` sees decides between "not sent" and "unknown"; the names of exceptions decide nothing.
+The session knows what happened on the wire and sends nothing twice here: a second sending needs a new signature.
 """
 
 from __future__ import annotations
 
 import email.utils
+import functools
+import http.cookiejar
 import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import requests
-import urllib3
 from requests.utils import get_environ_proxies
 
 from hireliab.core import _kill_points
@@ -27,15 +29,39 @@ from hireliab.errors import (
     ResponseLostError,
     ResponseTimeoutError,
 )
-from hireliab.exchange._nobitex_wire import Watch, WatchedAdapter
+from hireliab.exchange._http_errors import HTTPTooLongError, words
+from hireliab.exchange._http_wire import Watch
+from hireliab.exchange.http_session import Session
 
 ORDER_MAX_IDLE = 5.0
 """A connection that was silent for longer may be closed at the other end: the commonest false "unknown"."""
 
 READ_MAX_IDLE = 30.0
 
+_NEW = -1.0  # of what is sent again: on a new connection
+
+_HEADERS = {"User-Agent": "TraderBot/hireliab", "Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+
 # What requests makes of a URL, an environment proxy or a missing SOCKS package, before it looks for a connection.
 _LOCAL = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """
+    A request, signed.
+
+    Attributes:
+        url: As `address` gives it, with the query.
+        path: What of it goes on the wire, byte for byte.
+        headers: Besides those of every request.
+    """
+
+    method: str
+    url: str
+    path: str
+    headers: dict[str, str]
+    body: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +84,74 @@ class Answer:
     @property
     def skew(self) -> float | None:
         """Seconds that the server's clock is ahead of ours, to about a second; None without a Date header."""
-        try:
-            date = email.utils.parsedate_to_datetime(self.headers.get("Date", ""))
-        except (TypeError, ValueError, IndexError):
-            return None
+        date = _seconds(self.headers.get("Date", ""))
         # The header is cut to whole seconds, and was written somewhere between our two looks at the clock.
-        return date.timestamp() + 0.5 - (self.sent + self.received) / 2
+        return None if date is None else date + 0.5 - (self.sent + self.received) / 2
 
 
-class _Session(requests.Session):
+@functools.lru_cache(maxsize=64)
+def _seconds(date: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+@functools.lru_cache(maxsize=2048)
+def address(url: str) -> tuple[str, str]:
+    """
+    A URL without a query as requests encodes it, and the part of it that goes on the wire as the path.
+
+    What `urllib.parse.urlencode` makes may follow either after a "?": requests leaves that as it is.
+
+    Raises:
+        ValueError: requests refuses it.
+    """
+    prepared = requests.PreparedRequest()
+    prepared.prepare_url(url, None)
+    return str(prepared.url), prepared.path_url
+
+
+class _Watch(Watch):
+    """A watch that marks the crash campaign's labels, in what places or cancels."""
+
+    __slots__ = ("cancels", "places")
+
+    def __init__(self, what: str, monotonic: Callable[[], float], **limits: Any) -> None:
+        super().__init__(monotonic, **limits)
+        self.places = what.endswith("orders/add")
+        self.cancels = what.endswith("orders/update-status")
+
+    def write(self, sock: socket.socket, data: bytes) -> None:
+        if _kill_points.ARMED and self.places:
+            # Otherwise one write, it gets a middle at which to die.
+            head, end, body = data.partition(b"\r\n\r\n")
+            super().write(sock, head + end)
+            data = body
+        super().write(sock, data)
+
+    def before_write(self, sock: socket.socket) -> None:
+        begun = self.sent
+        super().before_write(sock)
+        if _kill_points.ARMED and self.places and not begun:
+            _kill_points.at("L05")
+        if _kill_points.ARMED and self.places and begun:
+            _kill_points.at("L06")
+
+    def before_answer(self) -> None:
+        if _kill_points.ARMED and self.places:
+            _kill_points.at("L07")
+        if _kill_points.ARMED and self.cancels:
+            _kill_points.at("L23")
+
+    def took(self, count: int) -> None:
+        first = self.sent and not self.answered  # not what a proxy says before
+        super().took(count)
+        if _kill_points.ARMED and self.places and first:
+            _kill_points.at("L08")
+
+
+class _Session(Session):
     """A session that follows no redirect: it would send an order, or its credentials, somewhere else."""
 
     def get_redirect_target(self, resp: Any) -> None:  # noqa: ARG002 -- requests' signature
@@ -75,7 +160,7 @@ class _Session(requests.Session):
 
 class Transport:
     """
-    Sends prepared requests over kept-alive connections. One thread at a time.
+    Sends requests over kept-alive connections. One thread at a time.
 
     DNS look-ups cannot be interrupted, and each address of a host gets `connect_timeout`; when that has used up
     the total limit, nothing is sent.
@@ -96,30 +181,23 @@ class Transport:
         max_bytes: int,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._connect_timeout = connect_timeout
+        self._timeouts = (connect_timeout, read_timeout)
         self._total_timeout = total_timeout
         self._max_bytes = max_bytes
         self._clock = clock
-        self._watch = Watch(clock, read_timeout)
-        # The environment is read once; requests would search it in every call.
-        self._verify = _ca_bundle()
+        # No netrc: its logins are for other programs. CA bundle and proxies are read here, once.
+        self._session = _Session(trust_env=False, clock=clock)
+        self._session.headers.clear()
+        self._session.headers.update(_HEADERS)
+        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        self._session.verify = _ca_bundle()
         self._proxies: dict[str, dict[str, str]] = {}
-        self._left_behind: list[requests.Session] = []
-        self._open()
-
-    def _open(self) -> None:
-        self._pid = os.getpid()
-        self._session = _Session()
-        self._session.trust_env = False
-        adapter = WatchedAdapter(self._watch)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
 
     def close(self) -> None:
         """Close idle connections; a later request opens new ones."""
         self._session.close()
 
-    def request(self, prepare: Callable[[], requests.PreparedRequest], *, what: str, read: bool) -> Answer:
+    def request(self, make: Callable[[], Request], *, what: str, read: bool) -> Answer:
         """
         Send one request and read its answer.
 
@@ -127,7 +205,7 @@ class Transport:
         Whatever may change something is sent once, on a new connection or one that answered within 5 s.
 
         Args:
-            prepare: Makes the request; called again, for a new signature, before a second sending.
+            make: Makes the request; called again, for a new signature, before a second sending.
             what: The endpoint, for errors.
             read: Whether the request changes nothing.
 
@@ -137,58 +215,49 @@ class Transport:
             OutcomeUnknownError: ResponseTimeoutError, ResponseLostError or MalformedResponseError (body too long,
                 or encoded in an undecodable way).
         """
-        if self._pid != os.getpid():
-            # A forked child: the parent's sockets are not ours to use, nor to close.
-            self._left_behind.append(self._session)
-            self._open()
         check(what)
         budget = bounded(self._total_timeout)
         assert budget is not None, "bug: the total time always has a limit"
         deadline = self._clock.monotonic() + budget
+        watch = self._watch(what, deadline, READ_MAX_IDLE if read else ORDER_MAX_IDLE)
         try:
-            return self._exchange(
-                prepare(), what=what, deadline=deadline, max_idle=READ_MAX_IDLE if read else ORDER_MAX_IDLE
-            )
+            return self._exchange(make(), watch, what)
         except ResponseLostError:
-            watch = self._watch
-            if not read or watch.connected or watch.answered:
+            if not read or not watch.stale:
                 raise
-        # urllib3 has closed the connection that died, and one thread has no second one: this one will be new.
-        return self._exchange(prepare(), what=what, deadline=deadline, max_idle=READ_MAX_IDLE)
+        return self._exchange(make(), self._watch(what, deadline, _NEW), what)
 
-    def _exchange(
-        self, prepared: requests.PreparedRequest, *, what: str, deadline: float, max_idle: float
-    ) -> Answer:
-        origin = "/".join((prepared.url or "").split("/", 3)[:3])
+    def _watch(self, what: str, deadline: float, max_idle: float) -> _Watch:
+        return _Watch(
+            what,
+            self._clock.monotonic,
+            deadline=deadline,
+            max_idle=max_idle,
+            retry_safe=False,
+            limit=self._max_bytes,
+        )
+
+    def _exchange(self, request: Request, watch: _Watch, what: str) -> Answer:
+        origin = "/".join(request.url.split("/", 3)[:3])
         if origin not in self._proxies:
             self._proxies[origin] = get_environ_proxies(origin)
-        watch = self._watch
-        watch.begin(deadline=deadline, max_idle=max_idle, what=what)
         sent = self._clock.time()
-        response = None
         try:
-            response = self._session.send(
-                prepared,
-                stream=True,
-                timeout=(self._connect_timeout, watch.read_timeout),
-                verify=self._verify,
-                proxies=self._proxies[origin],
+            response = self._session.request(
+                request.method,
+                request.url,
+                data=request.body,
+                headers=request.headers,
+                timeout=self._timeouts,
                 allow_redirects=False,
+                proxies=self._proxies[origin],
+                watch=watch,
             )
-            if _kill_points.ARMED and watch.places:
-                _kill_points.at("L08")
-            body = self._read(response, what)
-            if _kill_points.ARMED and watch.places:
-                _kill_points.at("L09")
-        except HireliabError:
-            self._drop(response)
-            raise
+            body = response.content
         except Exception as error:
-            self._drop(response)
-            raise self._error(what, error) from error
-        except BaseException:
-            self._drop(response)  # half an answer must not be what the next request reads
-            raise
+            raise _error(what, error, watch) from error
+        if _kill_points.ARMED and watch.places:
+            _kill_points.at("L09")
         return Answer(
             status=response.status_code,
             headers=response.headers,
@@ -197,34 +266,17 @@ class Transport:
             received=self._clock.time(),
         )
 
-    def _read(self, response: requests.Response, what: str) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while chunk := response.raw.read(65536, decode_content=True):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > self._max_bytes:
-                raise MalformedResponseError(
-                    f"{what}: the answer is longer than {self._max_bytes} bytes; what happened is unknown",
-                    http_status=response.status_code,
-                )
-        return b"".join(chunks)
 
-    @staticmethod
-    def _drop(response: requests.Response | None) -> None:
-        if response is not None:
-            response.close()
-
-    def _error(self, what: str, error: Exception) -> HireliabError:
-        watch = self._watch
-        cause = _words(error)
-        if watch.not_sent or (isinstance(error, _LOCAL) and not watch.sent):
-            return ConnectError(f"{what}: no connection, nothing was sent ({cause}); it may be tried again")
-        if watch.timed_out:
-            return ResponseTimeoutError(f"{what}: no complete answer in time; what happened is unknown")
-        if isinstance(error, urllib3.exceptions.DecodeError):
-            return MalformedResponseError(f"{what}: the answer cannot be decoded; what happened is unknown")
-        return ResponseLostError(f"{what}: the connection broke ({cause}); what happened is unknown")
+def _error(what: str, error: Exception, watch: Watch) -> HireliabError:
+    """The session's error as one about an endpoint of Nobitex; whatever is not known to be something else is unknown."""
+    if isinstance(error, ConnectError) or (isinstance(error, _LOCAL) and not watch.sent):
+        return ConnectError(f"{what}: no connection, nothing was sent ({words(error)}); it may be tried again")
+    if isinstance(error, ResponseTimeoutError):
+        return ResponseTimeoutError(f"{what}: no complete answer in time; what happened is unknown")
+    if isinstance(error, MalformedResponseError):
+        wrong = f"is longer than {watch.limit} bytes" if isinstance(error, HTTPTooLongError) else "cannot be decoded"
+        return MalformedResponseError(f"{what}: the answer {wrong}; what happened is unknown")
+    return ResponseLostError(f"{what}: the connection broke ({words(error)}); what happened is unknown")
 
 
 def _ca_bundle() -> str | bool:
@@ -236,18 +288,3 @@ def _ca_bundle() -> str | bool:
         if path:
             return path
     return True
-
-
-def _words(error: BaseException) -> str:
-    """The innermost cause in words; urllib3's texts name its objects, and the URL with its query."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
-        inner = getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None) or error.__cause__
-        if inner is None:
-            break
-        error = inner
-    text = getattr(error, "strerror", None) or (error.args[-1] if error.args else "")
-    return f"{type(error).__name__}: {str(text)[:120]}" if text else type(error).__name__

@@ -188,9 +188,13 @@ def test_what_is_signed_is_what_is_on_the_wire():
     assert b"fromId=7" in wire.requests[0] and b"order=id" in wire.requests[0]
 
 
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("where", ["headers", "body"])
-def test_an_answer_that_drips_ends_at_the_total_limit(where):
+def test_an_answer_that_drips_ends_at_the_total_limit(where, kept):
     def script(peer: Peer) -> None:
+        if kept:
+            peer.read()
+            peer.write(OK_WALLETS)
         peer.read()
         if where == "headers":
             peer.drip(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 10_000)
@@ -198,8 +202,12 @@ def test_an_answer_that_drips_ends_at_the_total_limit(where):
             peer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
             peer.drip(b" " * 10_000)
 
-    with Wire(script) as wire, pytest.raises(ResponseTimeoutError):
-        place(client_for(wire, total_timeout=0.4, read_timeout=5.0))
+    with Wire(script) as wire:
+        client = client_for(wire, total_timeout=0.4, read_timeout=5.0)
+        if kept:
+            client.get_balances()
+        with pytest.raises(ResponseTimeoutError):
+            place(client)
 
 
 def test_endless_informational_answers_end_at_the_total_limit():
@@ -223,9 +231,13 @@ def test_silence_after_the_request_is_a_response_timeout_and_the_order_is_sent_o
         assert len(wire.requests) == 1
 
 
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("after", ["request", "part of the head", "part of the body"])
-def test_a_connection_that_breaks_after_the_first_byte_is_unknown_and_never_repeated(after):
+def test_a_connection_that_breaks_after_the_first_byte_is_unknown_and_never_repeated(after, kept):
     def script(peer: Peer) -> None:
+        if kept:
+            peer.read()
+            peer.write(OK_WALLETS)
         peer.read()
         if after == "part of the head":
             peer.write(b"HTTP/1.1 200 OK\r\nContent-")
@@ -236,9 +248,12 @@ def test_a_connection_that_breaks_after_the_first_byte_is_unknown_and_never_repe
         peer.reset()
 
     with Wire(script, answering(OK_ORDER)) as wire:
+        client = client_for(wire)
+        if kept:
+            client.get_balances()
         with pytest.raises(OutcomeUnknownError):
-            place(client_for(wire))
-        assert len(wire.requests) == 1
+            place(client)
+        assert len(wire.requests) == 1 + kept
 
 
 def test_a_reset_before_the_request_is_read_is_still_unknown():
@@ -293,23 +308,31 @@ def test_a_tls_handshake_that_hangs_ends_at_the_total_limit_and_is_not_sent():
         http({"status": "failed"}),
         http(b"<html>not found</html>", status="404 Not Found"),
         http({"status": "ok", "order": ORDER}, status="302 Found", headers="Location: /elsewhere\r\n"),
+        http({"status": "ok", "order": ORDER}, status="307 Temporary Redirect", headers="Location: http://[bad\r\n"),
         http(b'{"status":"ok","order":{"id":NaN}}'),
         http(b"[" * 100_000),
         http(b"not gzip at all", headers="Content-Encoding: gzip\r\n"),
     ],
     ids=lambda answer: answer[:60].decode("ascii", "replace"),
 )
-def test_an_answer_without_a_documented_meaning_is_unknown(answer):
-    with Wire(answering(answer), answering(OK_ORDER)) as wire:
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_answer_without_a_documented_meaning_is_unknown(answer, kept):
+    with Wire(answering(*[OK_WALLETS] * kept, answer), answering(OK_ORDER)) as wire:
+        client = client_for(wire)
+        if kept:
+            client.get_balances()
         with pytest.raises(MalformedResponseError):
-            place(client_for(wire))
-        assert len(wire.requests) == 1
+            place(client)
+        assert len(wire.requests) == 1 + kept
 
 
 def test_a_body_longer_than_the_limit_is_not_read_to_its_end():
     bomb = gzip.compress(b'{"status": "ok", "wallets": {}' + b" " * 3_000_000 + b"}")
-    with Wire(answering(http(bomb, headers="Content-Encoding: gzip\r\n"))) as wire, pytest.raises(MalformedResponseError):
-        client_for(wire, max_response_bytes=1_000_000).get_balances()
+    with Wire(answering(OK_WALLETS, http(bomb, headers="Content-Encoding: gzip\r\n"))) as wire:
+        client = client_for(wire, max_response_bytes=1_000_000)
+        client.get_balances()
+        with pytest.raises(MalformedResponseError, match=r"nobitex /v2/wallets: the answer is longer than 1000000 bytes"):
+            client.get_balances()
 
 
 def test_a_read_on_a_kept_connection_that_died_is_sent_again_once_on_a_new_one():
@@ -404,23 +427,30 @@ def test_reads_keep_a_connection_for_longer():
 
 
 @pytest.mark.parametrize(
-    ("looks", "error"),
-    [(3, ConnectError), (4, ResponseTimeoutError)],
-    ids=["before the first write", "between the head and the body"],
+    ("looks", "error", "sent"),
+    [(1, ConnectError, 0), (2, ConnectError, 0), (3, ResponseTimeoutError, 1)],
+    ids=["before the connection", "before the first byte", "before the answer"],
 )
-def test_when_the_total_limit_is_over_nothing_more_is_written(looks, error):
+def test_when_the_total_limit_is_over_nothing_more_is_written_or_read(looks, error, sent):
     class Running(SteppedClock):
         calls = 0
 
         def monotonic(self) -> float:
-            # Looks: at the start, when the connection is made, when it connects, before the head, before the body.
+            # Looks: at the start, when it connects, before the write, before the read.
             self.calls += 1
             return 0.0 if self.calls <= looks else 100.0
 
-    with Wire(answering(OK_ORDER)) as wire:
+    read = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.read()
+        read.set()
+
+    with Wire(script) as wire:
         with pytest.raises(error):
             place(client_for(wire, clock=Running()))
-    assert wire.requests == []
+        assert not sent or read.wait(5)
+    assert len(wire.requests) == sent
 
 
 def test_a_throttled_call_says_how_long_the_venue_asks_to_wait():

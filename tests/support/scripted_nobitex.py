@@ -65,11 +65,11 @@ class Script:
         self.requests: list[Any] = []
         self.lock = threading.Lock()
 
-    def request(self, prepare: Callable[[], Any], *, what: str, read: bool) -> Answer:
-        sent = prepare()
+    def request(self, make: Callable[[], Any], *, what: str, read: bool) -> Answer:
+        sent = make()
         with self.lock:
             self.requests.append(sent)
-        path = sent.path_url
+        path = sent.path
         key = max((known for known in self.answers if path.startswith(known)), key=len)
         answer = self.answers[key]
         if isinstance(answer, list):
@@ -87,10 +87,10 @@ class Script:
         pass
 
     def paths(self) -> list[str]:
-        return [sent.path_url for sent in self.requests]
+        return [sent.path for sent in self.requests]
 
     def bodies(self, path: str) -> list[bytes]:
-        return [sent.body for sent in self.requests if sent.path_url.startswith(path)]
+        return [sent.body for sent in self.requests if sent.path.startswith(path)]
 
     def private(self) -> int:
         return sum("Authorization" in sent.headers or "Nobitex-Key" in sent.headers for sent in self.requests)

@@ -7,7 +7,6 @@ import dataclasses
 from decimal import Decimal
 
 import pytest
-import requests
 
 from hireliab.errors import InvalidOrderError, NotSentError
 from hireliab.exchange import _nobitex_survey as survey
@@ -17,7 +16,7 @@ from hireliab.exchange._nobitex_markets import MarketRules, OrderBook
 from hireliab.exchange._nobitex_survey import AS_ASSUMED, DIFFERS, NOT_ASKED, NOT_SEEN, Facts, Placed, Seen
 from hireliab.exchange._nobitex_survey_reads import Notebook, _kept, _seen, _spoil, wanted
 from hireliab.exchange._nobitex_survey_table import ROWS, judge
-from hireliab.exchange._nobitex_transport import Answer
+from hireliab.exchange._nobitex_transport import Answer, Request
 from hireliab.exchange.adapter import Balance, Order
 from hireliab.testing import FakeClock
 
@@ -681,8 +680,9 @@ def test_a_run_that_reads_ends_at_its_number_of_requests():
 def test_of_a_profile_only_the_fees_are_kept_and_of_headers_only_what_is_asked_about():
     body = b'{"status":"ok","profile":{"email":"a@b.c","nationalCode":"1","options":{"fee":"0.2","tfa":true}}}'
     answer = Answer(status=200, headers={"Date": "x", "Set-Cookie": "secret"}, body=body, sent=0.0, received=0.0)
-    prepared = requests.Request("GET", "http://venue/users/profile?a=1", headers={"Authorization": "Token t"}).prepare()
-    seen = _seen(prepared, answer, began=1.0, ended=2.0, label="")
+    path = "/users/profile?a=1"
+    request = Request(method="GET", url="http://venue" + path, path=path, headers={"Authorization": "Token t"}, body=None)
+    seen = _seen(request, answer, began=1.0, ended=2.0, label="")
     assert seen.payload == {"status": "ok", "profile": {"options": {"fee": "0.2", "feeUsdt": None}}}
     assert "secret" not in repr(seen) and "Token" not in repr(seen) and "a@b.c" not in repr(seen)
     assert seen.query == {"a": "1"} and seen.path == survey.PROFILE
@@ -692,9 +692,9 @@ def test_of_a_profile_only_the_fees_are_kept_and_of_headers_only_what_is_asked_a
 @pytest.mark.parametrize("first", [0, 255])
 def test_a_spoiled_signature_is_another_of_the_same_form(first):
     good = base64.urlsafe_b64encode(bytes([first]) * 64).decode()
-    prepared = requests.Request("GET", "http://venue/", headers={"Nobitex-Signature": good}).prepare()
-    _spoil(prepared)
-    spoiled = prepared.headers["Nobitex-Signature"]
+    request = Request(method="GET", url="http://venue/", path="/", headers={"Nobitex-Signature": good}, body=None)
+    _spoil(request)
+    spoiled = request.headers["Nobitex-Signature"]
     assert spoiled != good and len(base64.b64decode(spoiled, altchars=b"-_", validate=True)) == 64
 
 
