@@ -7,7 +7,6 @@ requests' adapter on watched connections: it says what was sent, and sends once 
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from typing import Any
@@ -55,7 +54,8 @@ class Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """See requests."""
-        kwargs.setdefault("socket_options", _socket_options())
+        if STOCK:
+            kwargs.setdefault("socket_options", _socket_options())
         super().init_poolmanager(*args, **kwargs)
         _watch_pools(self.poolmanager)
 
@@ -63,7 +63,8 @@ class Adapter(HTTPAdapter):
         """See requests."""
         if proxy in self.proxy_manager:
             return self.proxy_manager[proxy]
-        kwargs.setdefault("socket_options", _socket_options())
+        if STOCK:
+            kwargs.setdefault("socket_options", _socket_options())
         manager = super().proxy_manager_for(proxy, **kwargs)
         _watch_pools(manager)
         return manager
@@ -118,6 +119,8 @@ class Adapter(HTTPAdapter):
         try:
             while True:
                 watch.begin(_read_timeout(timeout), stream=stream)
+                if not STOCK and watch.deadline is not None:
+                    timeout = _shortened(timeout, watch)
                 try:
                     return super().send(request, stream, timeout, verify, cert, proxies)
                 except ssl.SSLError as error:  # the files named by verify or cert; requests wraps all others
@@ -147,6 +150,15 @@ def _read_timeout(timeout: Any) -> float | None:
     return timeout if isinstance(timeout, int | float) and timeout >= 0 else None
 
 
+def _shortened(timeout: Any, watch: Watch) -> Any:
+    """Without our connections, the total limit holds for each write and read, but not for a body that drips."""
+    left = max(0.001, (watch.deadline or 0.0) - watch.monotonic())
+    pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    if len(pair) != 2 or not all(isinstance(seconds, int | float | None) for seconds in pair):
+        return timeout
+    return tuple(left if seconds is None else min(seconds, left) for seconds in pair)
+
+
 def _watch_pools(manager: Any) -> None:
     if STOCK:
         classes = manager.pool_classes_by_scheme
@@ -164,8 +176,3 @@ def forked(adapters: Any) -> None:
     for adapter in adapters:
         if isinstance(adapter, Adapter):
             adapter.renew()
-
-
-def same_process(pid: int) -> bool:
-    """Whether this is the process `pid`."""
-    return os.getpid() == pid

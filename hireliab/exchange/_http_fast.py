@@ -13,7 +13,9 @@ import http.client
 import json as _stdlib_json
 import logging
 import re
+import sys
 import types
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -132,7 +134,7 @@ class Target:
         self.path = path
         self.head = head  # of the request, from the version to the Host header
         self.adapter = adapter
-        self.pool = pool
+        self.pool = weakref.ref(pool)  # requests closes a pool by letting go of it
 
 
 class Lane:
@@ -206,6 +208,8 @@ def _block(fields: Mapping[str, tuple[Any, Any]]) -> str | None:
         for field in fields.values():
             name, value = field
             if type(name) is not str or type(value) is not str:
+                return None
+            if not name.isascii():
                 return None
             check_header_validity(field)
             lines.append(f"{name}: {value}\r\n")
@@ -326,9 +330,10 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
             block += f"Content-Type: {kind}\r\n"
 
     # On which connection.
-    stack = target.pool.pool
+    pool: Any = target.pool()
+    stack = None if pool is None else pool.pool
     if type(stack) is not Stack:
-        lane.targets.pop(url, None)  # the pool was closed
+        session._lane = None  # the session was closed
         return None
     try:
         connection = stack.idle.pop()
@@ -349,11 +354,14 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
     connection.watch = watch
     made = Made(method, full, path, fields, extra, body)
     try:
-        watch.write(connection.sock, f"{method} {path}{target.head}{block}\r\n".encode("latin-1") + wire)
+        message = f"{method} {path}{target.head}{block}\r\n".encode("latin-1") + wire
+        sys.audit("http.client.send", connection, message)  # as http.client does
+        watch.write(connection.sock, message)
         watch.before_answer()
         reader: Any = TimedReader(connection.sock, watch)
         answer = http.client.HTTPResponse(reader, method=method)
         answer.begin()
+        watch.check_head()
         now = watch.monotonic()
         names = [name.lower() for name in answer.headers.keys()]  # noqa: SIM118 -- not a dict
         length_is_sane(answer, names, watch.limit)
@@ -362,11 +370,12 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
         connection.close()
         if watch.may_resend(method, body):
             return None
-        raise _failed(error, watch, made) from error
+        failed = _failed(error, watch, made)
+        raise failed from failed.__cause__
     except BaseException:
         connection.close()  # half an answer must not be what the next request reads
         raise
-    if answer.will_close or answer.status < 200 or not answer.isclosed() or target.pool.pool is not stack:
+    if answer.will_close or answer.status < 200 or not answer.isclosed() or pool.pool is not stack:
         connection.close()
     else:
         connection.idle_since = now
@@ -383,7 +392,8 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
         elif watch.limit is not None and len(content) > watch.limit:
             raise TooLongError
     except CONNECTION as error:
-        raise _failed(error, watch, made) from error
+        failed = _failed(error, watch, made)
+        raise failed from failed.__cause__
 
     response: Any = _new(Response)
     status = answer.status
@@ -420,7 +430,7 @@ def _lane(session: Any) -> Lane | None:
     if session.auth is not None or session.proxies or session.params or session.stream or not STOCK:
         return None
     cookies, hooks, headers = session.cookies, session.hooks, session.headers
-    if type(cookies) is not _JAR or type(headers) is not _DICT or hooks.get("response"):
+    if type(cookies) is not _JAR or type(hooks) is not dict or hooks.get("response"):
         return None
     try:
         if cookies._cookies and len(cookies):  # type: ignore[attr-defined]
@@ -434,7 +444,12 @@ def _lane(session: Any) -> Lane | None:
             or session.get_adapter.__func__ is not _Base.get_adapter
         ):
             return None
-        seen = list(headers._store.values())  # type: ignore[attr-defined]
+        if type(headers) is _DICT:
+            seen = list(headers._store.values())  # type: ignore[attr-defined]
+        elif type(headers) is dict:
+            seen = list(headers.items())
+        else:
+            return None
     except AttributeError:
         return None
     if _urllib3_log.isEnabledFor(logging.DEBUG) or _Http.debuglevel:

@@ -163,7 +163,14 @@ _folded = re.compile(r"[ \t]*\r?\n[ \t]+")
 
 def _raw(_response: Response, made: Made) -> urllib3.HTTPResponse:
     answer = made.answer
-    fields = [(name, _folded.sub(" ", value) if "\n" in value else value) for name, value in answer.headers.items()]
+    fields = answer.headers.items()
+    if any("\n" in value for _, value in fields):
+        # As urllib3 does it, and in its message too: a field may not be folded any more.
+        fields = [(name, _folded.sub(" ", value)) for name, value in fields]
+        for name, _ in fields:
+            del answer.headers[name]
+        for name, value in fields:
+            answer.headers[name] = value
     raw: Any = urllib3.HTTPResponse(
         body=answer,
         headers=urllib3.HTTPHeaderDict(fields),

@@ -63,6 +63,7 @@ class Watch:
         stopped: We ended it before the first write.
         sent: A byte may have left.
         answered: A byte of the answer was read.
+        ended: The server closed the connection.
         timed_out: A time limit ended it.
         too_long: The limit ended it.
         received: Bytes of the answer so far, headers included.
@@ -70,7 +71,7 @@ class Watch:
     """
 
     __slots__ = (
-        "answered", "claimed", "connected", "connecting", "deadline", "earlier", "limit", "max_idle", "monotonic",
+        "answered", "claimed", "connected", "connecting", "deadline", "earlier", "ended", "limit", "max_idle", "monotonic",
         "read_timeout", "received", "resent", "retry_safe", "seen", "sent", "stopped", "timed_out", "too_long", "wire_limit",
     )  # fmt: skip
 
@@ -99,7 +100,7 @@ class Watch:
         self.wire_limit = None if stream or self.limit is None else self.limit + _OVERHEAD
         self.received = 0
         self.seen = self.connecting = self.connected = self.stopped = False
-        self.sent = self.answered = self.timed_out = self.too_long = False
+        self.sent = self.answered = self.ended = self.timed_out = self.too_long = False
 
     def left(self) -> float:
         """Seconds until the deadline, which must be set; raises TimeoutError when they are over."""
@@ -146,6 +147,11 @@ class Watch:
 
     def before_answer(self) -> None:
         """The request is written; the next thing is to read."""
+
+    def check_head(self) -> None:
+        """Refuse a head in whose middle the connection ended: http.client takes what there is for the whole."""
+        if self.ended:
+            raise http.client.RemoteDisconnected("Remote end closed connection within the head of the answer")
 
     def took(self, count: int) -> None:
         """`count` bytes were read."""
@@ -207,6 +213,8 @@ class TimedReader(io.RawIOBase):
             raise
         if count:
             watch.took(count)
+        else:
+            watch.ended = True
         return count
 
     def close(self) -> None:
@@ -318,6 +326,7 @@ class Watched(HTTPConnection):
         watch = self.watch or self._take_watch()
         watch.before_answer()
         response = super().getresponse()
+        watch.check_head()
         self.idle_since = watch.monotonic()
         self.keep = keep_alive(response.headers.get("keep-alive"))
         return response
