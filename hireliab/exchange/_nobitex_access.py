@@ -23,6 +23,7 @@ from hireliab.errors import (
     ConfigError,
     ConnectError,
     NotSentError,
+    PoolError,
     RefusedError,
     ThrottledError,
 )
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger("hireliab.nobitex")
 
+_CANCEL = "orders/update-status"
+
 # endpoint -> breaker; placing and cancelling each have their own, so that a venue which takes no orders can still
 # be asked to cancel, and what is read of the market says nothing about the account.
 _BREAKER_OF = {
@@ -48,7 +51,7 @@ _BREAKER_OF = {
     "orders/list": "account",
     "trades/list": "account",
     "orders/add": "place",
-    "orders/update-status": "cancel",
+    _CANCEL: "cancel",
 }
 _RESET_TIMEOUT = {"market": 5.0, "account": 5.0, "place": 10.0, "cancel": 5.0}
 _FAILURES = 5
@@ -117,6 +120,9 @@ class Access:
     """
     What stands between the adapter and the venue. Thread-safe.
 
+    Args:
+        reserve: Where a cancel gets its client when `pool` has none free at once: answers that drip may fill `pool`.
+
     Attributes:
         breakers: By what they guard: market, account, place, cancel.
         gate: Closed after a 401.
@@ -128,12 +134,14 @@ class Access:
         self,
         *,
         pool: ConnectionPool[NobitexClient],
+        reserve: ConnectionPool[NobitexClient] | None = None,
         credentials: Credentials | None,
         base_url: str | None,
         rate_limits: object,
         clock: Clock,
     ) -> None:
         self.pool = pool
+        self._reserve = reserve
         self.credentials = credentials
         self.base_url = base_url
         self.skew = 0.0
@@ -178,7 +186,7 @@ class Access:
             # A probe must get through the breakers, which the gate itself holds isolated.
             permit = None if probe else breaker.acquire()
             try:
-                lease = self._borrow()
+                lease = self._borrow(endpoint)
             except BaseException:
                 if permit is not None:
                     permit.ignore()
@@ -209,8 +217,15 @@ class Access:
             if self.gate.is_closed:
                 raise NotSentError(f"nobitex: the probe of the credentials failed, nothing was sent: {error}") from error
 
-    def _borrow(self) -> Lease[NobitexClient]:
-        lease = self.pool.acquire(timeout=CLIENT_WAIT)
+    def _borrow(self, endpoint: str) -> Lease[NobitexClient]:
+        if endpoint == _CANCEL and self._reserve is not None:
+            try:
+                # First here: these clients were used last, and so have a connection that is young enough.
+                lease = self.pool.acquire(timeout=0)
+            except PoolError:
+                lease = self._reserve.acquire(timeout=CLIENT_WAIT)
+        else:
+            lease = self.pool.acquire(timeout=CLIENT_WAIT)
         client: object = lease.client
         if not isinstance(client, NobitexClient):
             lease.release()

@@ -78,7 +78,9 @@ class NobitexConfig:
         api_key: Public key of a key pair, as issued.
         api_secret: Its private key.
         token: The user token, instead of the pair. With neither, the pooled clients use their own.
-        connection_pool: A ConnectionPool of NobitexClient; left out, the adapter makes and owns one.
+        connection_pool: A ConnectionPool of NobitexClient; left out, the adapter makes and owns one of 16 clients,
+            and a second one of 4 for cancels that find it in use. In a pool of yours a cancel waits like any other
+            call, so make it larger than the number of your threads.
         base_url: Left out, each client's own.
         rate_limits: See nobitex-api.md 4.2 for the defaults; a mapping of endpoint to (limit, seconds) or "off",
             with "scale" for all others; or "off".
@@ -147,9 +149,11 @@ class EnhancedNobitexAdapter:
         who = make_credentials(
             token=self._config.token, api_key=self._config.api_key, api_secret=self._config.api_secret
         )
-        self._own_pool = self._config.connection_pool is None
+        given = self._config.connection_pool
+        self._own_pools = self._make_pools() if given is None else []
         self._access = Access(
-            pool=self._make_pool() if self._own_pool else self._config.connection_pool,
+            pool=self._own_pools[0] if given is None else given,
+            reserve=self._own_pools[1] if given is None else None,
             credentials=who,
             base_url=self._config.base_url,
             rate_limits=self._config.rate_limits,
@@ -163,7 +167,7 @@ class EnhancedNobitexAdapter:
         self._account: Account | None = None
         self._signed: bool | None = None if who is None else who.is_key_pair
 
-    def _make_pool(self) -> ConnectionPool[NobitexClient]:
+    def _make_pools(self) -> list[ConnectionPool[NobitexClient]]:
         url, timeouts = self._config.base_url or PRODUCTION, self._config.timeouts or {}
 
         def make() -> NobitexClient:
@@ -176,12 +180,15 @@ class EnhancedNobitexAdapter:
             )
 
         make().close()  # wrong timeouts are an error here, and not in the first order
-        return ConnectionPool(
-            name="nobitex",
-            create_client_func=make,
-            config={"min_connections": 0, "max_connections": 16},
-            clock=self._clock,
-        )
+        return [
+            ConnectionPool(
+                name=name,
+                create_client_func=make,
+                config={"min_connections": 0, "max_connections": most},
+                clock=self._clock,
+            )
+            for name, most in (("nobitex", 16), ("nobitex cancels", 4))
+        ]
 
     def __repr__(self) -> str:
         who = self._access.credentials
@@ -197,18 +204,18 @@ class EnhancedNobitexAdapter:
             ConfigError: The pool's clients are no NobitexClient.
         """
         self._access.start()
-        if self._own_pool:
-            self._access.pool.initialize()
+        for pool in self._own_pools:
+            pool.initialize()
         try:
             self._rules_now()
         except NotSentError as error:
             _log.warning("nobitex: the markets' rules cannot be read yet, orders are refused until then: %s", error)
 
     def stop(self) -> None:
-        """Refuse later calls; an own pool is stopped too. Idempotent."""
+        """Refuse later calls; own pools are stopped too. Idempotent."""
         self._access.stop()
-        if self._own_pool:
-            self._access.pool.stop()
+        for pool in self._own_pools:
+            pool.stop()
 
     def __enter__(self) -> EnhancedNobitexAdapter:
         self.initialize()

@@ -23,6 +23,9 @@ from hireliab.exchange.connection_pool import ConnectionPool
 from hireliab.exchange.enhanced_nobitex_adapter import EnhancedNobitexAdapter
 from hireliab.exchange.nobitex_client import NobitexClient
 from hireliab.simulator.server import Simulator
+from tests.support.http_servers import serve
+from tests.support.scripted_nobitex import BOOK, OPTIONS, TOKEN, order_row
+from tests.support.together import Background
 
 IDS = (f"t-{number}" for number in itertools.count())
 ADD = "POST /market/orders/add"
@@ -196,6 +199,40 @@ def test_a_borrowed_client_brings_its_own_address_and_keeps_its_own_credentials(
         assert pool.execute("get_orderbook", "BTC/USDT").bids
         with pool.connection() as client:
             assert client.credentials is None
+
+
+def venue_that_drips(peer) -> None:
+    """Answers look-ups of orders byte by byte, and everything else as it should."""
+    done = {"status": "ok", "updatedStatus": "Canceled", "order": order_row(status="Canceled")}
+    while (request := peer.read()) is not None:
+        if request.target == "/market/orders/status":
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            peer.drip(b" " * 100_000)
+            return
+        peer.reply(body=done if request.target == "/market/orders/update-status" else {**OPTIONS, **BOOK})
+
+
+def test_answers_that_drip_on_all_clients_do_not_hold_up_a_cancel():
+    timeouts = {"connect": 3.0, "read": 9.0, "total": 9.0}
+    with EnhancedNobitexAdapter(base_url="http://127.0.0.1:1", token=TOKEN, timeouts=timeouts) as adapter:
+        with serve(venue_that_drips) as server:
+            adapter._access.base_url = server.url
+            looks = [Background(adapter.find_by_id, str(number)) for number in range(1, 18)]
+            with server.changed:
+                assert server.changed.wait_for(lambda: len(server.requests) >= 16, 8)
+            assert adapter._access.pool.stats().in_use == 16
+            for _ in range(3):
+                assert adapter.prepare_cancel("7").submit(lambda: None).status is OrderStatus.CANCELED
+            assert adapter._access.pool.stats().in_use == 16
+        assert all(isinstance(look.result(), Unavailable) for look in looks)
+
+
+def test_a_cancel_takes_a_client_that_was_just_used_when_there_is_one():
+    with serve(venue_that_drips) as server:
+        with EnhancedNobitexAdapter(base_url=server.url, token=TOKEN) as adapter:
+            for _ in range(2):
+                adapter.prepare_cancel("7").submit(lambda: None)
+        assert server.connections == 1 and len(server.requests) == 3
 
 
 @pytest.mark.parametrize("pair", [False, True])

@@ -20,7 +20,7 @@ MUTANTS = [
     ("requests are not counted", _READS, "            self._count += 1\n", ""),
     ("there is no most of requests", _READS, "if self.most is not None and self._count >= self.most:", "if False:"),
     ("the profile is kept whole", _READS, "if address.path == survey.PROFILE and", "if False and"),
-    ("a wrong signature is a right one", _READS, "                _spoil(prepared)\n", "                pass\n"),
+    ("a wrong signature is a right one", _READS, "                _spoil(request)\n", "                pass\n"),
     ("a wrong signature goes out unasked", _READS, "        if wrong_signature:\n", "        if True:\n"),
     ("every header is kept", _READS, "if name in _HEADERS or", "if True or"),
     ("nobody is asked before placing", _CLI, "if not self.yes and not self._agreed():", "if False:"),

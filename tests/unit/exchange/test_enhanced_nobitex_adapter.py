@@ -22,6 +22,7 @@ from hireliab.errors import (
     NotSentError,
     OrderNotFoundError,
     OutcomeUnknownError,
+    PoolError,
     PoolTimeoutError,
     RateLimitedError,
     ResponseTimeoutError,
@@ -204,7 +205,26 @@ def test_a_stopped_adapter_refuses_and_its_reads_are_unavailable():
 def test_an_own_pool_is_stopped_with_the_adapter():
     adapter = EnhancedNobitexAdapter(token=TOKEN, base_url="http://127.0.0.1:9", clock=FakeClock())
     adapter.stop()
-    assert adapter._access.pool.stats().status == "stopped"
+    assert [pool.stats().status for pool in adapter._own_pools] == ["stopped", "stopped"]
+
+
+def test_a_cancel_has_a_client_when_all_others_are_in_use_and_takes_one_of_them_when_not():
+    adapter = EnhancedNobitexAdapter(token=TOKEN, base_url="http://127.0.0.1:9", clock=FakeClock())
+    pool, reserve = adapter._own_pools
+    adapter._access.admit(CANCEL.removeprefix("/market/")).abandon()
+    assert (pool.stats().size, reserve.stats().size) == (1, 0)
+    lent = [pool.acquire() for _ in range(16)]
+    with pytest.raises(PoolError):
+        adapter._access.admit(STATUS.removeprefix("/market/"))
+    cancel = adapter.prepare_cancel("7")
+    assert (pool.stats().in_use, reserve.stats().in_use) == (16, 1)
+    cancel.abandon()
+    assert reserve.stats().in_use == 0
+    adapter.stop()
+    with pytest.raises(ClosedError):
+        adapter.prepare_cancel("7")
+    for lease in lent:
+        lease.release()
 
 
 # -- who ------------------------------------------------------------------------------------------------------------
