@@ -386,15 +386,7 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize(
-    "ending",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=False, reason="B7 in the shared notes"))
-        if name == "a finaliser at exit uses it"
-        else name
-        for name in ENDINGS
-    ],
-)
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_a_script_ends_in_time_and_without_a_complaint(ending):
     began = time.monotonic()
     assert run(textwrap.dedent(ENDINGS[ending]) + "\nsay('end')\n") == (0, ["end"], "")
