@@ -62,6 +62,7 @@ class Housekeeper:
             before, self._busy = self._busy, True
             try:
                 self._drop_locked(pool)
+                # A new reference each time: a round that began before drops the old one, which is not this one.
                 self._pools.append(weakref.ref(pool, self.ring))
                 post = self._new_post()
                 # Looked at after the thread was made: a signal handler may have posted one in the meantime.
@@ -115,16 +116,16 @@ class Housekeeper:
     def _drop_locked(self, pool: Tended) -> None:
         self._pools = [ref for ref in self._pools if ref() is not None and ref() is not pool]
 
-    def _living(self) -> list[Tended]:
-        """The pools to look after; none means that the thread was dismissed, or has resigned, and must return."""
+    def _living(self) -> list[weakref.ref[Tended]]:
+        """The pools to look after, weakly, so that none is kept alive while we sleep; none means that the thread was dismissed, or has resigned, and must return."""
         with self._lock:
             if self._post is None or self._post[0] is not threading.current_thread():
                 return []
-            pools = [pool for pool in (ref() for ref in self._pools) if pool is not None]
+            self._pools = pools = [ref for ref in self._pools if ref() is not None]
             if not pools:
                 # Under the same lock as add(): it either sees no thread and starts one, or we see its pool.
                 self._post = None
-            return pools
+            return list(pools)
 
     def _run(self, bell: threading.Lock) -> None:
         while True:
@@ -132,14 +133,16 @@ class Housekeeper:
             if not pools:
                 return
             pause: float | None = TICK
-            while pools:
-                # Popped, so that no reference keeps a dropped pool alive while we sleep.
-                due = self._tend(pools.pop())
+            for ref in pools:
+                due = self._tend(ref)
                 pause = None if due is None or pause is None else min(pause, due)
             if pause is not None:  # after a drop, which may have been the last one, look again before we sleep
                 self._clock.acquire(bell, pause)
 
-    def _tend(self, pool: Tended) -> float | None:
+    def _tend(self, ref: weakref.ref[Tended]) -> float | None:
+        pool = ref()
+        if pool is None:
+            return None
         try:
             due = pool._tend()
         except BaseException:  # a factory's SystemExit too: nobody here to hand it to, and other pools need us
@@ -147,7 +150,7 @@ class Housekeeper:
             return TICK
         if due is None:
             with self._lock:
-                self._drop_locked(pool)
+                self._pools = [other for other in self._pools if other is not ref]
         return due
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 
 from hireliab.exchange._pool_lease import Claim, Owner, Status
+from hireliab.exchange._pool_picture import picture
 from hireliab.exchange._pool_settings import PoolStats
 from hireliab.exchange._pool_state import PoolState
 
@@ -95,7 +96,7 @@ def stopped_locked(state: PoolState) -> bool:
 def picture_locked(state: PoolState) -> PoolStats:
     """The pool's numbers at this moment."""
     status_locked(state)
-    return state.stats_locked()
+    return picture(state)
 
 
 def in_use_locked(state: PoolState, *, but_by: Owner | None = None) -> int:

@@ -16,12 +16,12 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any
 
 from hireliab.exchange._pool_backoff import Backoff
 from hireliab.exchange._pool_lease import Claim, Entry, Lease, Refusal, Status, gone, open_gate
-from hireliab.exchange._pool_settings import PoolConfig, PoolEvent, PoolStats
+from hireliab.exchange._pool_picture import holders, picture, stuck, waiting
+from hireliab.exchange._pool_settings import PoolConfig, PoolEvent
 
 _JITTER = 0.1
 """Lifetimes are shortened by up to this share, so that clients made together do not expire together."""
@@ -119,18 +119,17 @@ class PoolState:
             return False
         self.waiting.append(claim._ref)
         self.serve_locked(now)
-        if not claim.settled():
-            self.reap_locked()
+        if not claim.settled() and self.reap_locked():
             self.serve_locked(now)
         if not claim.settled():
             limit = self.config.max_waiting
             claim._owner.waits = self
             if not may_wait:
                 self.give_up_locked(claim, Refusal.TIMEOUT, now)
-            elif self._stuck_locked():
-                alone = all(holder._owner is claim._owner for holder in self._holders_locked())
+            elif stuck(self):
+                alone = all(holder._owner is claim._owner for holder in holders(self))
                 self.give_up_locked(claim, Refusal.DEADLOCK if alone else Refusal.CROSSWISE, now)
-            elif limit is not None and self._waiting_locked() > limit:
+            elif limit is not None and waiting(self) > limit:
                 self.give_up_locked(claim, Refusal.FULL, now)
             else:
                 claim.gate = threading.Lock()
@@ -390,46 +389,23 @@ class PoolState:
             with contextlib.suppress(RuntimeError):  # it was opened at the same moment
                 open_gate(gate)
 
-    def stats_locked(self) -> PoolStats:
-        """The picture."""
-        in_use = sum(entry.holder is not None for entry in self.entries.values())
-        return PoolStats(
-            name=self.name,
-            status=self.status.value,
-            min_connections=self.config.min_connections,
-            max_connections=self.config.max_connections,
-            size=len(self.entries),
-            idle=len(self.entries) - in_use,
-            in_use=in_use,
-            creating=len(self.creating),
-            waiting=self._waiting_locked(),
-            down=self.backoff.failures > 0,
-            acquired=self.acquired,
-            created=self.created,
-            create_failures=self.create_failures,
-            discarded=sum(self.discards.values()),
-            discards=MappingProxyType(dict(self.discards)),
-            timeouts=self.timeouts,
-            refused_full=self.refused_full,
-            refused_down=self.refused_down,
-            leaks=self.leaks,
-            close_errors=self.close_errors,
-        )
-
-    def reap_locked(self) -> None:
-        """Find what killed frames have left behind; see the module's docstring."""
+    def reap_locked(self) -> bool:
+        """Find what killed frames have left behind, see the module's docstring; whether there was anything."""
+        found = False
         for entry in list(self.entries.values()):
-            if entry.holder is not None:
-                if entry.holder() is None:
-                    # Nobody knows what its last user did with it, so it is not lent again.
-                    self.remove_locked(entry, "abandoned")
-            elif not any(entry is other for other in self.idle):
-                self.idle.insert(0, entry)
+            if entry.holder is None:
+                if not any(entry is other for other in self.idle):
+                    self.idle.insert(0, entry)
+                    found = True
+            elif entry.holder() is None:
+                # Nobody knows what its last user did with it, so it is not lent again.
+                self.remove_locked(entry, "abandoned")
+                found = True
         for slot, maker in list(self.creating.items()):
             if maker() is None:
                 del self.creating[slot]
-        if any(waiter() is None for waiter in self.waiting):
-            self.waiting = collections.deque(waiter for waiter in self.waiting if waiter() is not None)
+                found = True
+        return found
 
     def _slot_locked(self, claim: Claim) -> None:
         slot = next(self.keys)
@@ -460,7 +436,7 @@ class PoolState:
         return None
 
     def _refuse_locked(self, claim: Claim, refusal: Refusal) -> None:
-        claim.picture = self.stats_locked()
+        claim.picture = picture(self)
         claim.refusal = refusal
 
     def refuse_all_locked(self) -> None:
@@ -478,28 +454,6 @@ class PoolState:
             if waiter is claim._ref:
                 self.waiting.remove(waiter)
                 return
-
-    def _waiting_locked(self) -> int:
-        claims = (waiter() for waiter in self.waiting)
-        return sum(isinstance(claim, Claim) and not claim.settled() for claim in claims)
-
-    def _holders_locked(self) -> list[Lease[Any]]:
-        held = [entry.holder for entry in self.entries.values()]
-        claims = [None if holder is None else holder() for holder in [*held, *self.creating.values()]]
-        return [claim for claim in claims if claim is not None]
-
-    def _stuck_locked(self) -> bool:
-        """Whether all who could bring a client, or a permit, wait here themselves."""
-        if self.may_make_at_locked() < math.inf:
-            return False
-        for holder in [*(entry.holder for entry in self.entries.values()), *self.creating.values()]:
-            claim = None if holder is None else holder()
-            if claim is None or claim._owner.waits is not self:
-                return False  # the usual case, found at the first client
-        # The hint may be stale, left by a killed frame.
-        waiters = {id(claim._owner) for claim in (waiter() for waiter in self.waiting) if claim is not None}
-        holders = self._holders_locked()
-        return bool(holders) and all(id(claim._owner) in waiters for claim in holders)
 
 
 def _shortened() -> float:

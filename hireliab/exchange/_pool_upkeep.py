@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import random
 import sys
 import threading
@@ -21,6 +22,8 @@ _JITTER = 0.1
 def tend_locked(state: PoolState, now: float, wall: float) -> list[tuple[str, float]] | None:
     """Reap, evict, serve; the leaks to report, or None when the pool is stopped."""
     state.reap_locked()
+    if any(waiter() is None for waiter in state.waiting):
+        state.waiting = collections.deque(waiter for waiter in state.waiting if waiter() is not None)
     for entry in [entry for entry in state.idle if now >= entry.expires]:
         state.remove_locked(entry, "lifetime")
     if _slept(state, now, wall):

@@ -25,6 +25,7 @@ from hireliab.exchange._pool_escape import uses_client
 from hireliab.exchange._pool_housekeeper import HOUSEKEEPER
 from hireliab.exchange._pool_lease import THREAD, Claim, Configured, Connection, Lease, Status, this_thread
 from hireliab.exchange._pool_method import check_name, find_method, no_method, surely_lacks
+from hireliab.exchange._pool_picture import picture
 from hireliab.exchange._pool_refusals import refused
 from hireliab.exchange._pool_settings import PoolConfig, PoolEvent, PoolStats, PoolStopReport
 from hireliab.exchange._pool_state import PoolState
@@ -186,10 +187,14 @@ class ConnectionPool(PoolEngine[C]):
             state.mail.append(lambda: self.stop(timeout=0))
             return report
         finally:
-            # Also after a Ctrl-C in a client's close(): a pool must not stay half stopped.
-            with contextlib.suppress(ReenteredError):
-                self._section(phases.end_stop_locked, stopper)
-                HOUSEKEEPER.remove(self)
+            try:
+                # While the pool is still stopping: once it has stopped, another thread may start it, and then that
+                # life's upkeep is not ours to take away.
+                if not self._inline and state.stopper is not None and state.stopper() is stopper:
+                    HOUSEKEEPER.remove(self)
+            finally:  # also after a Ctrl-C in a client's close(): a pool must not stay half stopped
+                with contextlib.suppress(ReenteredError):
+                    self._section(phases.end_stop_locked, stopper)
         if left or creating:
             _log.warning("connection pool %r: stopped with %d clients in use and %d being made; each is closed when "
                          "it comes back", self.name, left, creating)  # fmt: skip
@@ -372,7 +377,7 @@ class ConnectionPool(PoolEngine[C]):
         try:
             return self._section(phases.picture_locked)
         except ReenteredError:
-            return self._state.stats_locked()  # the lock is this thread's own; reading disturbs nothing
+            return picture(self._state)  # the lock is this thread's own; reading disturbs nothing
 
     def add_listener(self, listener: Callable[[PoolEvent], object]) -> None:
         """
