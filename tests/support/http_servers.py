@@ -53,6 +53,8 @@ class Peer:
 
     def read(self):
         """The next request, recorded; None when the client has closed."""
+        if self._file.peek(1)[:1] == b"\x16":  # a TLS client
+            return None
         raw = b""
         while not raw.endswith(b"\r\n\r\n"):
             line = self._file.readline(65536)
@@ -285,6 +287,17 @@ def _then(start, after):
             start(peer)
 
     return script
+
+
+def warmed(script):
+    """Answers one request well before the script begins: the client then reuses a connection."""
+
+    def both(peer):
+        if peer.read() is not None:
+            peer.reply(body={})
+            script(peer)
+
+    return both
 
 
 def closes_after_request(after=1):
