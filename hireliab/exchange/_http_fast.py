@@ -353,6 +353,7 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
     watch.seen = True
     connection.watch = watch
     made = Made(method, full, path, fields, extra, body)
+    answer: Any = None
     try:
         message = f"{method} {path}{target.head}{block}\r\n".encode("latin-1") + wire
         sys.audit("http.client.send", connection, message)  # as http.client does
@@ -367,13 +368,13 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
         length_is_sane(answer, names, watch.limit)
         content = answer.read()
     except CONNECTION as error:
-        connection.close()
+        _drop(connection, answer)
         if watch.may_resend(method, body):
             return None
         failed = _failed(error, watch, made)
         raise failed from failed.__cause__
     except BaseException:
-        connection.close()  # half an answer must not be what the next request reads
+        _drop(connection, answer)  # half an answer must not be what the next request reads
         raise
     if answer.will_close or answer.status < 200 or not answer.isclosed() or pool.pool is not stack:
         connection.close()
@@ -419,6 +420,14 @@ _FOR_EVER = float("inf")
 _new: Any = Response.__new__
 _JAR = RequestsCookieJar
 _DICT = CaseInsensitiveDict
+
+
+def _drop(connection: Watched, answer: http.client.HTTPResponse | None) -> None:
+    try:
+        if answer is not None:
+            answer.close()  # since Python 3.13 its finaliser complains otherwise
+    finally:
+        connection.close()
 
 
 def _failed(error: BaseException, watch: Watch, made: Made) -> BaseException:

@@ -267,8 +267,9 @@ class Session(requests.Session):
         if outer is not None:
             # A redirect's next hop, or a hook that sends a request, inside a call of this thread.
             earlier = outer.earlier or outer.sent
-            if outer.deadline is not None and outer.monotonic is monotonic:
-                until = outer.deadline if until is None else min(until, outer.deadline)
+            if outer.deadline is not None:
+                outer_until = monotonic() + outer.deadline - outer.monotonic()  # its clock may be another one
+                until = outer_until if until is None else min(until, outer_until)
         return Watch(
             monotonic,
             deadline=until,
