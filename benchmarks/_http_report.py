@@ -42,12 +42,14 @@ class Findings:
 
     Attributes:
         server: Its name and version.
+        load: A line about what else the machine had to do.
         results: Of each part, a contestant each, requests first.
         added: Of each guard and scheme; empty while there is no Session.
     """
 
     server: str
     versions: Mapping[str, str]
+    load: str
     results: Mapping[Part, Sequence[harness.Result]]
     added: Sequence[Added]
 
@@ -106,6 +108,7 @@ def lines(found: Findings) -> Iterator[str]:
     if not found.added:
         yield "hireliab.exchange.http_session has no Session yet: hireliab's lines are left out."
     yield f"measured: {', '.join(f'{name} {version}' for name, version in found.versions.items())}"
+    yield found.load
     if "httpx" not in found.versions:
         yield "NOT COMPARED, not installed: httpx; pip install 'hireliab[bench]'"
     yield ""
@@ -152,7 +155,7 @@ def _part(part: Part, results: Sequence[harness.Result]) -> list[str]:
         )
         for one in results
     ]
-    return harness.table(f"{part.name}: median of {results[0].rounds} rounds", heads, rows)
+    return harness.table(f"{part.name}: median of {results[0].rounds} rounds, of each its median call", heads, rows)
 
 
 def plain(found: Findings) -> dict[str, Any]:
@@ -161,6 +164,7 @@ def plain(found: Findings) -> dict[str, Any]:
         "goals": [asdict(one) for one in goals(found)],
         "server": found.server,
         "versions": dict(found.versions),
+        "load": found.load,
         "parts": [
             {"part": part.name, "results": [harness.plain(one) for one in results]}
             for part, results in found.results.items()

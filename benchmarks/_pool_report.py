@@ -21,6 +21,7 @@ class Findings:
     Everything that was measured.
 
     Attributes:
+        load: A line about what else the machine had to do.
         alone: One thread, the cost of a client's way out and back.
         crowd: Many threads on few clients; a latency is the wait for a client.
         longest_ms: The longest wait in the crowd, by name.
@@ -30,6 +31,7 @@ class Findings:
     """
 
     rounds: int
+    load: str
     alone: Sequence[Cost]
     crowd: Sequence[harness.Result]
     longest_ms: Mapping[str, float]
@@ -102,6 +104,7 @@ def lines(found: Findings) -> Iterator[str]:
             yield f"{THREADS} threads on {CLIENTS} clients, against {theirs}:"
             yield f"  {harness.ratio(mine, other).text()}"
     yield from _calls.missing({"SQLAlchemy": ""})
+    yield found.load
     yield ""
     yield from _goals.table(goals(found))
     yield ""
@@ -182,6 +185,7 @@ def plain(found: Findings) -> dict[str, Any]:
     """For JSON."""
     return {
         "goals": [asdict(one) for one in goals(found)],
+        "load": found.load,
         "alone": [asdict(cost) for cost in found.alone],
         "crowd": [
             {**harness.plain(one), "longest_ms": found.longest_ms[one.name], "overtaken": found.overtaken[one.name]}

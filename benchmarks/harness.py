@@ -249,6 +249,21 @@ def _file_system(folder: Path) -> str:
     return best[1]
 
 
+def load() -> float | None:
+    """How many processes wanted to run in the last minute, where the system tells; this one is among them."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def load_line(before: float | None, after: float | None) -> str:
+    """What a report says of it."""
+    if before is None or after is None:
+        return "load of the machine: unknown"
+    return f"load of the machine: {before:.1f} before, {after:.1f} after, on {os.cpu_count()} cores"
+
+
 def header(facts: dict[str, str]) -> list[str]:
     """The machine, a line for each fact."""
     return [f"{name:<7} {value}" for name, value in facts.items()]

@@ -24,7 +24,7 @@ def run(quick: bool) -> harness.Report:
 
 def find(*, rounds: int, calls: int, seconds: float) -> Findings:
     """Measure everything."""
-    openers = peers()
+    before, openers = harness.load(), peers()
     harness.progress(f"pool: {rounds} rounds of one thread, and one to warm up")
     subjects, opened = _subjects(openers)
     alone = measure(subjects, rounds=rounds, calls=calls)
@@ -40,6 +40,7 @@ def find(*, rounds: int, calls: int, seconds: float) -> Findings:
     spikes = [one for warm in (WARM, 0) for one in _pool_crowd.spike(openers, warm=warm, rounds=few)]
     return Findings(
         rounds=rounds,
+        load=harness.load_line(before, harness.load()),
         alone=alone,
         crowd=crowd,
         longest_ms={

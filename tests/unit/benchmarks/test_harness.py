@@ -173,3 +173,10 @@ def test_an_unknown_name_is_refused_with_the_known_ones(reported, capsys):
         command_line.main(["order"])
     assert caught.value.code == 2
     assert "no benchmark 'order'; there are: orders" in capsys.readouterr().err
+
+
+def test_the_load_of_the_machine_is_told_where_it_is_known():
+    line = harness.load_line(0.25, 3.0)
+    assert line.startswith("load of the machine: 0.2 before, 3.0 after, on ")
+    assert harness.load_line(None, 3.0) == "load of the machine: unknown"
+    assert harness.load() is None or harness.load() >= 0

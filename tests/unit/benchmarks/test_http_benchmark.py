@@ -128,6 +128,12 @@ def test_answers_are_looked_at_in_every_call_of_a_round():
     assert work.wrong == [{"status": "failed"}]
 
 
+def test_a_round_counts_as_its_median_call_so_that_interruptions_favour_nobody():
+    sample = harness.Sample(operations=5, elapsed_ns=9_000, latencies_ns=(100, 110, 120, 8_000, 90), extra={})
+    assert http.typical(sample).elapsed_ns == 5 * 110
+    assert http.typical(sample).latencies_ns == sample.latencies_ns
+
+
 def test_the_price_of_the_guard_is_not_taken_from_wrong_answers():
     with pytest.raises(AssertionError, match="wrong answers"):
         http._difference(lambda url: server.ANSWER, lambda url: None, "http://host/x", 1)
@@ -228,6 +234,7 @@ def findings(**changes):
     found = Findings(
         server="nginx/1.22.1",
         versions={"requests": "2.34.2", "urllib3": "2.8.0", "httpx": "0.28.1"},
+        load="load of the machine: 0.4 before, 1.1 after, on 2 cores",
         results={part: figures() for part in http.PARTS},
         added=[added(14.0, "http"), added(15.0, "https")],
     )

@@ -180,6 +180,7 @@ def findings(**changes):
     names = (OURS, LIFO, QUEUE_POOL)
     found = Findings(
         rounds=15,
+        load="load of the machine: 0.4 before, 1.1 after, on 2 cores",
         alone=[cost(LIFO, 1400), cost(OURS, 1200), cost(f"{OURS}, {report.WITH}", 1300), cost(QUEUE_POOL, 5000)],
         crowd=[result(OURS, 3600), result(LIFO, 3500), result(QUEUE_POOL, 3500)],
         longest_ms={OURS: 12.0, LIFO: 1500.0, QUEUE_POOL: 1500.0},
