@@ -113,8 +113,7 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot f
 @pytest.mark.parametrize("end", ["sys.exit(0)", "raise SystemExit(0)", "pool.stop(); sys.exit(0)", "pass"])
 def test_a_forked_child_that_ends_normally_says_no_goodbye(end):
     script = f"""
-    pool = pool_of(min_connections=2)
-    pool.initialize()
+    pool = pool_of(min_connections=0)
     lease = pool.acquire()
     ends = [lease.client.far]
     with pool.connection() as client:

@@ -531,7 +531,6 @@ def test_waiters_are_refused_at_the_instant_of_the_stop_and_their_places_are_fre
     lease.release()
 
 
-@pytest.mark.xfail(strict=False, reason="B10 in the shared notes")
 def test_a_pool_that_is_stopped_and_started_during_a_round_of_upkeep_is_looked_after_all_the_same(make):
     # On the real clock. The round began in the old life; that it ends with "stopped" says nothing about the new one.
     gate = Gate()

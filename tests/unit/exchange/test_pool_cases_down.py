@@ -179,3 +179,32 @@ def test_an_interrupted_attempt_leaves_the_next_caller_to_try(pool, clock, make,
         pool.acquire()
     assert pool.execute("work") == 0
     assert not pool.stats().down
+
+
+def test_an_interrupted_attempt_is_taken_up_by_the_first_of_those_behind_it(pool, clock, make):
+    put_down(pool, make)
+    with pytest.raises(PoolDownError) as caught:
+        pool.acquire()
+    clock.advance(caught.value.retry_after)
+    gate = Gate()
+    make.before = gate.pass_through
+    make.errors = [SystemExit()]
+    trying = Background(pool.acquire)
+    gate.wait()
+    tasks = waiting(pool, clock, 3)
+    gate.open.set()
+    with pytest.raises(SystemExit):
+        trying.result()
+    assert sorted(task.result().client.number for task in tasks) == [0, 1, 2]
+    assert not pool.stats().down
+
+
+def test_those_who_wait_through_a_pause_are_served_at_its_end(pool_of, clock, make):
+    pool = pool_of(max_connections=4, connection_timeout=None)
+    lease = other_thread(pool.acquire)  # something could come back, so nobody is refused
+    put_down(pool, make)
+    tasks = waiting(pool, clock, 3)
+    clock.advance(31)
+    assert sorted(task.result().client.number for task in tasks) == [1, 2, 3]
+    assert make.calls == 5
+    lease.release()
