@@ -67,8 +67,11 @@ class FakeSocket:
         return self.ear
 
     def makefile(self, mode, buffering=None):
-        assert (mode, buffering) == ("rb", 0)
-        return _Raw(self)
+        assert mode == "rb"
+        return _Raw(self) if buffering == 0 else io.BufferedReader(_Raw(self))
+
+    def shutdown(self, how):
+        pass
 
     def close(self):
         self.closed = True
