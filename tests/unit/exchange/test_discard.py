@@ -11,6 +11,7 @@ from hireliab.errors import (
     AuthenticationError,
     ConfigError,
     ConnectError,
+    DeadlineExceededError,
     MalformedResponseError,
     OutcomeUnknownError,
     RateLimitedError,
@@ -31,6 +32,10 @@ class OddModuleError(ValueError):
 
 
 OddModuleError.__module__ = None
+
+
+class NothingSentError(DeadlineExceededError, requests.ConnectTimeout):
+    """As the HTTP session raises it when the deadline had passed before the first byte."""
 
 
 def chain(*errors):
@@ -83,6 +88,9 @@ def test_an_error_that_may_have_broken_the_connection_discards(error):
         chain(RefusedError(), requests.ConnectionError()),
         ConfigError(),
         RateLimitedError(),
+        chain(RateLimitedError(), ConnectionResetError()),
+        NothingSentError(),
+        chain(ValueError(), NothingSentError()),
         ValueError(),
         KeyError(),
         RuntimeError(),
