@@ -274,7 +274,7 @@ def _error(what: str, error: Exception, watch: Watch) -> HireliabError:
     if isinstance(error, ResponseTimeoutError):
         return ResponseTimeoutError(f"{what}: no complete answer in time; what happened is unknown")
     if isinstance(error, MalformedResponseError):
-        wrong = f"is longer than {watch.limit} bytes" if isinstance(error, HTTPTooLongError) else "cannot be decoded"
+        wrong = f"is longer than {watch.limit} bytes" if isinstance(error, HTTPTooLongError) else "cannot be read"
         return MalformedResponseError(f"{what}: the answer {wrong}; what happened is unknown")
     return ResponseLostError(f"{what}: the connection broke ({words(error)}); what happened is unknown")
 

@@ -541,7 +541,8 @@ def test_a_proxy_that_refuses_the_tunnel_got_no_byte_of_the_request(monkeypatch)
         assert TOKEN.encode() not in wire.requests[0]
 
 
-def test_an_interrupt_in_the_middle_of_an_answer_leaves_no_half_read_connection():
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_interrupt_in_the_middle_of_an_answer_leaves_no_half_read_connection(kept):
     class Interrupting(SteppedClock):
         armed = False
 
@@ -554,6 +555,9 @@ def test_an_interrupt_in_the_middle_of_an_answer_leaves_no_half_read_connection(
     clock = Interrupting()
 
     def script(peer: Peer) -> None:
+        if kept:
+            peer.read()
+            peer.write(OK_WALLETS)
         peer.read()
         clock.armed = True
         peer.write(OK_WALLETS[:-10])
@@ -563,6 +567,8 @@ def test_an_interrupt_in_the_middle_of_an_answer_leaves_no_half_read_connection(
 
     with Wire(script, answering(OK_WALLETS)) as wire:
         client = client_for(wire, clock=clock)
+        if kept:
+            client.get_balances()
         with pytest.raises(KeyboardInterrupt):
             client.get_balances()
         assert client.get_balances()["IRT"].total == 0

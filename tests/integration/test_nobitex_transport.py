@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import threading
+import urllib.parse
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -59,8 +61,6 @@ words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 @given(params=st.dictionaries(words, words, min_size=1, max_size=3))
 def test_requests_leaves_an_encoded_query_as_it_is(params):
-    import urllib.parse
-
     query = "?" + urllib.parse.urlencode(params)
     whole = address("http://venue.test/market/orders/list")
     assert address("http://venue.test/market/orders/list" + query) == (whole[0] + query, whole[1] + query)
@@ -129,6 +129,26 @@ def test_a_second_sending_that_fails_is_the_last_one():
     assert [request.connection for request in server.requests] == [0, 0, 1]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_opens_a_connection_of_its_own_and_leaves_the_parents_alone():
+    with serve(answer(WALLETS)) as server:
+        client = NobitexClient(base_url=server.url, token=TOKEN)
+        client.get_balances()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                client.get_balances()
+                client.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        client.get_balances()
+    assert [request.connection for request in server.requests] == [0, 1, 0]
+
+
 def test_a_base_url_that_requests_refuses_is_a_setting_that_is_wrong():
     for url in ("http://*.test", "http://.test", "http://" + "x" * 70 + ".é"):
         with pytest.raises(ConfigError, match="base_url"):
@@ -147,6 +167,20 @@ def test_a_login_of_netrc_is_for_other_programs(tmp_path, monkeypatch):
             client.get_stats()
             client.get_balances()
     assert [request.header("Authorization") for request in server.requests] == [None] * 4
+
+
+def test_through_a_proxy_the_path_is_signed_as_without_one(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serve(answer(LISTING)) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        client = NobitexClient(base_url="http://venue.invalid", api_key=KEY, api_secret=SECRET)
+        for _ in range(2):
+            client.list_orders(status=ODD)
+    for request in proxy.requests:
+        assert request.target.startswith("http://venue.invalid/market/orders/list?")
+        request.target = request.target.removeprefix("http://venue.invalid")
+        check_signature(request)
 
 
 def test_clients_share_one_tls_context_and_read_the_ca_file_once(tmp_path, monkeypatch):
