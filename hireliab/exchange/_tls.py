@@ -209,7 +209,8 @@ def _naming(files: str) -> Iterator[None]:
     try:
         yield
     except ssl.SSLError as error:
-        raise ssl.SSLError(error.errno, f"TLS: {files} cannot be used: {error.strerror}; check the file") from error
+        # Not `from`: the texts of the session are made of the innermost cause.
+        raise ssl.SSLError(error.errno, f"TLS: {files} cannot be used: {error.strerror}; check the file") from None
 
 
 def _no_password() -> NoReturn:

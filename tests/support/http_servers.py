@@ -408,6 +408,7 @@ class Certificates:
         ca, ca_key = self._make("hireliab test ca")
         other, _ = self._make("another test ca")
         server, server_key = self._make("localhost", signed_by=(ca, ca_key))
+        wrong, wrong_key = self._make("other.invalid", signed_by=(ca, ca_key))
         client, client_key = self._make("client", signed_by=(ca, ca_key))
         self.ca = self._write("ca.pem", _pem(ca))
         self.other_ca = self._write("other.pem", _pem(other))
@@ -415,15 +416,16 @@ class Certificates:
         self.ca_folder = str(self.folder / "cas")
         self._write(f"cas/{_openssl_hash('hireliab test ca')}.0", _pem(ca))
         self._server = self._write("server.pem", _pem(server) + _pem_key(server_key))
+        self._misnamed = self._write("misnamed.pem", _pem(wrong) + _pem_key(wrong_key))
         self.client = self._write("client.pem", _pem(client) + _pem_key(client_key))
         certificate = self._write("client.crt", _pem(client))
         self.client_pair = (certificate, self._write("client.key", _pem_key(client_key)))
         encrypted = _pem_key(client_key, BestAvailableEncryption(b"secret"))
         self.encrypted_pair = (certificate, self._write("encrypted.key", encrypted))
 
-    def server_context(self, *, asks_for_client=False):
+    def server_context(self, *, asks_for_client=False, misnamed=False):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._server)
+        context.load_cert_chain(self._misnamed if misnamed else self._server)
         if asks_for_client:
             context.load_verify_locations(self.ca)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -442,7 +444,9 @@ class Certificates:
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         ca, ca_key = signed_by or (None, key)
         now = dt.datetime.now(dt.timezone.utc)
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [x509.DNSName(name)]
+        if name == "localhost":
+            names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)

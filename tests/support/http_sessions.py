@@ -1,5 +1,6 @@
 """Fixtures for tests of `Session` against the servers of http_servers.py; tests/integration/conftest.py offers them."""
 
+import socket
 import warnings
 
 import pytest
@@ -14,7 +15,15 @@ URLLIB3_FUTURE = hasattr(urllib3, "AsyncPoolManager")
 
 @pytest.fixture
 def plain_environment(monkeypatch, tmp_path):
-    """No proxy, CA bundle or netrc of the machine's."""
+    """No proxy, CA bundle or netrc of the machine's, and no name server asked for names that do not exist."""
+
+    def look_up(host, *args, **kwargs):
+        if str(host).endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return original(host, *args, **kwargs)
+
+    original = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
