@@ -170,6 +170,8 @@ class Lease(Generic[C]):
                 entry.holder = None
                 state.idle.append(entry)
                 return
+            if state.waiting and state.inside is None and state.hand_over_locked(self, now, trusted):
+                return
         if not pool._give_back(self, None):
             self._complain()
 
@@ -275,7 +277,8 @@ class Claim(Lease[Any]):
 def open_gate(gate: threading.Lock | None) -> None:
     """Release a lock that somebody sleeps on, once or more."""
     if gate is not None and gate.locked():
-        gate.release()
+        with contextlib.suppress(RuntimeError):  # a weak reference's end opened it at the same moment, without the lock
+            gate.release()
 
 
 class Connection(contextlib.AbstractContextManager[C]):

@@ -85,6 +85,7 @@ def end_stop_locked(state: PoolState, stopper: Claim) -> None:
     if state.status is Status.STOPPING and state.stopper is not None and state.stopper() is stopper:
         state.refuse_all_locked()  # again, in case that a Ctrl-C cut the beginning short
         state.status = Status.STOPPED
+        state.stopper = None
     state.changed_locked()
 
 

@@ -9,7 +9,6 @@ killed between any two instructions (Ctrl-C) leaves at worst a dead reference be
 from __future__ import annotations
 
 import collections
-import contextlib
 import itertools
 import math
 import random
@@ -338,6 +337,38 @@ class PoolState:
         self.changed_locked()
         return True
 
+    def hand_over_locked(self, lease: Lease[Any], now: float, trusted: float) -> bool:
+        """
+        The short way from hand to hand: while the first waiter wakes up, its client lies idle. False when there is more
+        to be done than that.
+        """
+        claim = self.waiting[0]()
+        entry = lease._entry
+        # Compared last and all at once, so that nothing has changed in a signal handler since.
+        if (
+            isinstance(claim, Claim)
+            and self.direct
+            and entry.doom is None
+            and now < entry.expires
+            and not self.watchers
+            and claim.slot is None
+            and claim.refusal is None
+            and claim._entry.holder is not claim._ref
+            and entry.holder is lease._ref
+        ):
+            claim._entry = entry
+            entry.idle_since = entry.checked = now
+            entry.trusted = trusted
+            entry.holder = claim._ref
+            self.acquired += 1
+            claim.open_gate()
+            if self.waiting and self.waiting[0] is claim._ref:  # else somebody served the queue in between
+                self.waiting.popleft()
+            if self.waiting and self.may_make_at_locked() < math.inf:
+                self.serve_locked(now)  # the next one is the first now, and has an alarm to set
+            return True
+        return False
+
     def take_over_locked(self, lease: Lease[Any], claim: Claim) -> bool:
         """The lease is over, and its client the claim's; False when it was over before."""
         entry = lease._entry
@@ -386,8 +417,7 @@ class PoolState:
     def wake_watchers(self, _dead: object = None) -> None:
         """The same, for a weak reference's end: without the lock, which another thread may have."""
         for gate in list(self.watchers):
-            with contextlib.suppress(RuntimeError):  # it was opened at the same moment
-                open_gate(gate)
+            open_gate(gate)
 
     def reap_locked(self) -> bool:
         """Find what killed frames have left behind, see the module's docstring; whether there was anything."""

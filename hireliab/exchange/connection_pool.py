@@ -89,6 +89,7 @@ class ConnectionPool(PoolEngine[C]):
                 setting="create_client_func",
                 allowed=allowed,
             )
+        self._where = f"connection pool {name!r}"
         # Caches of what was looked up before, so nothing guards them: method names, and what was warned of.
         self._known: set[str] = set()
         self._warned: set[tuple[type, str]] = set()
@@ -250,7 +251,7 @@ class ConnectionPool(PoolEngine[C]):
         lease = self.acquire()
         client = lease._entry.client
         try:
-            call = find_method(client, method, where=self.name)
+            call = find_method(client, method, where=self._where)
             result = call(*args, **kwargs)
         except BaseException as error:
             lease.__exit__(type(error), error, None)
@@ -406,11 +407,10 @@ class ConnectionPool(PoolEngine[C]):
 
     def _check_method(self, method: str) -> None:
         """Refuse what no client has before one is taken, as far as that can be told without running its code."""
-        where = f"connection pool {self.name!r}"
-        check_name(method, where=where)
+        check_name(method, where=self._where)
         for entry in list(self._state.entries.values())[:1]:
             if surely_lacks(entry.client, method):
-                raise no_method(entry.client, method, where=where)
+                raise no_method(entry.client, method, where=self._where)
             self._known.add(method)
 
     def _check_result(self, client: C, method: str, result: object) -> None:

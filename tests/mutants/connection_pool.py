@@ -29,7 +29,7 @@ MUTANTS = [
     ("fifo instead of lifo", _STATE, "entry = self.idle.pop()", "entry = self.idle.pop(0)"),
     ("one client too many", _STATE, "if len(self.entries) + making >= self.config.max_connections", "if len(self.entries) + making > self.config.max_connections"),
     ("creations do not count", _STATE, "if len(self.entries) + making >= self.config.max_connections", "if len(self.entries) >= self.config.max_connections"),
-    ("the last waiter first", _STATE, "claim = self.waiting[0]()", "claim = self.waiting[-1]()"),
+    ("the last waiter first", _STATE, "            claim = self.waiting[0]()\n            if isinstance(claim, Claim):  # None", "            claim = self.waiting[-1]()\n            if isinstance(claim, Claim):  # None"),
     ("a failed creation wakes nobody", _STATE, "        claim.slot = None\n        self.serve_locked(now)\n        self.changed_locked()", "        claim.slot = None\n        self.changed_locked()"),
     ("a returned client wakes nobody", _STATE, "            self._shelve_locked(entry)\n        self.serve_locked(now)\n        self.changed_locked()\n        return True", "            self._shelve_locked(entry)\n        self.changed_locked()\n        return True"),
     ("a late waiter refuses a client it was given", _STATE, "        if claim.settled():\n            return\n        if refusal is Refusal.TIMEOUT", "        if refusal is Refusal.TIMEOUT"),
@@ -62,9 +62,13 @@ MUTANTS = [
     ("a copied error keeps its frames", _ENGINE, "twin = copy.copy(error)", "twin = error.with_traceback(error.__traceback__)"),
     # deadlocks
     ("self-deadlock is not seen", _STATE, "elif stuck(self):", "elif False:"),
-    ("any full pool is a deadlock", _PICTURE, "        if claim is None or claim._owner.waits is not state:\n            return False", "        if claim is None:\n            return False"),
     ("a stale hint is a deadlock", _PICTURE, "return all(id(claim._owner) in waiters for claim in holders(state))", "return True"),
     ("a lease handed over is still mine", _LEASE, "        self._owner = this_thread()  # handed", "        # handed"),
+    ("a client passed on wakes nobody", _STATE, "            claim.open_gate()\n            if self.waiting and", "            if self.waiting and"),
+    ("a client passed on leaves the next without an alarm", _STATE, "            if self.waiting and self.may_make_at_locked() < math.inf:", "            if False:"),
+    ("a doomed client is passed on", _STATE, "            and self.direct\n            and entry.doom is None\n", "            and self.direct\n"),
+    ("an unreset client is passed on", _STATE, "            and self.direct\n            and entry.doom", "            and entry.doom"),
+    ("a client is passed on twice", _STATE, "            and entry.holder is lease._ref\n        ):", "        ):"),
     # start, stop, generations
     ("stop forgets the waiters", _STATE, "                if not claim.settled():\n                    self._refuse_locked(claim, Refusal.STOPPED)", "                pass"),
     ("a client in use at a stop lives on", _PHASES, '        entry.doom = "stop"', "        entry.doom = None"),

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from hireliab.errors import ConfigError, PoolCreateError, PoolDownError, PoolTimeoutError
+from hireliab.errors import ConfigError, PoolCreateError, PoolDownError, PoolStoppedError, PoolTimeoutError
 from hireliab.exchange import _pool_backoff
-from hireliab.exchange._pool_lease import this_thread
+from hireliab.exchange._pool_lease import Status, this_thread
 from hireliab.exchange.connection_pool import ConnectionPool, PoolEvent
 from hireliab.testing import FakeClock
 from tests.support.together import Background
@@ -118,6 +118,20 @@ def test_an_acquire_in_the_middle_of_a_step_leaves_idle_clients_alone(pool_of):
 
     pool._section(step)
     assert seen == [1]
+
+
+def test_a_pool_whose_stop_was_killed_at_its_beginning_lends_nothing(pool_of):
+    pool = idle_pool(pool_of, 1)
+    pool._state.status = Status.STOPPING
+    with pytest.raises(PoolStoppedError):
+        pool.acquire()
+
+
+def test_nobody_is_asked_whether_ctrl_c_breaks_a_client(pool_of, make):
+    pool = pool_of(is_broken=lambda client, error: False)
+    with pytest.raises(KeyboardInterrupt), pool.connection():
+        raise KeyboardInterrupt
+    assert make.made[0].closed == 1
 
 
 # -- permits ------------------------------------------------------------------------------------------------------
@@ -296,6 +310,28 @@ def test_the_error_of_later_callers_has_a_cause_without_frames(pool_of, make, no
     assert (type(cause), str(cause), cause.__traceback__) == (OSError, "no route", None)
     assert first.value.__cause__.__traceback__ is not None
     assert "OSError" in str(later.value)
+
+
+def test_a_refill_that_fails_tells_those_who_wait_behind_it(pool_of, clock, no_jitter):
+    inside, go = threading.Event(), threading.Event()
+    reason = OSError("down")
+
+    def factory():
+        inside.set()
+        assert go.wait(20)
+        raise reason
+
+    pool = pool_of(factory, min_connections=1, max_connecting=1)
+    pool._state.status = Status.RUNNING
+    refill = Background(pool._tend)
+    assert inside.wait(20)
+    waiter = Background(pool.acquire)
+    clock.wait_parked(1)
+    go.set()
+    with pytest.raises(PoolDownError) as caught:
+        waiter.result()
+    assert caught.value.__cause__ is reason
+    refill.result()
 
 
 def test_the_refill_rests_with_the_factory(pool_of, clock, make, no_jitter):
