@@ -135,6 +135,39 @@ class PoolState:
                 claim.gate.acquire()
         return not self.upkeep
 
+    def queue_locked(self, claim: Claim) -> bool:
+        """
+        The short way into the queue: all clients are lent, to leases that live, and one of them is worth waiting for.
+        False when there is more to be done than that. The sooner the caller sleeps, the sooner the one wakes to whom it
+        has just passed its client.
+        """
+        if self.creating or not self._is_full() or self.config.max_waiting is not None:
+            return False
+        claim._owner.waits = self  # first: what this thread holds itself is not worth waiting for
+        busy = False
+        for entry in self.entries.values():
+            lease = None if entry.holder is None else entry.holder()
+            if lease is None:
+                return False
+            busy = busy or lease._owner.waits is not self
+        if not busy:
+            return False
+        claim.gate = threading.Lock()
+        claim.gate.acquire()
+        self.waiting.append(claim._ref)
+        if self._is_full() or claim.settled():
+            return True
+        self._unqueue_locked(claim)  # a signal handler has given a client back, or stopped the pool, since we looked
+        return claim.settled()
+
+    def _is_full(self) -> bool:
+        return (
+            not self.idle
+            and len(self.entries) >= self.config.max_connections
+            and self.status is Status.RUNNING
+            and self.upkeep
+        )
+
     def serve_locked(self, now: float) -> None:
         """
         Hand clients, or permission to make one, to the waiters in their order.
@@ -342,7 +375,7 @@ class PoolState:
         The short way from hand to hand: while the first waiter wakes up, its client lies idle. False when there is more
         to be done than that.
         """
-        claim = self.waiting[0]()
+        claim = self.waiting[0]() if self.waiting else None  # a signal handler may have emptied it
         entry = lease._entry
         # Compared last and all at once, so that nothing has changed in a signal handler since.
         if (

@@ -337,8 +337,11 @@ class ConnectionPool(PoolEngine[C]):
         claim = Claim(self)
         if self._leaky:
             claim._taken = (began, where_acquired())
+        state = self._state
         try:
-            if self._section(PoolState.ask_locked, claim, began, may_wait=limit != 0):
+            with state.lock:
+                queued = limit != 0 and state.inside is None and state.queue_locked(claim)
+            if not queued and self._section(PoolState.ask_locked, claim, began, may_wait=limit != 0):
                 self._start_upkeep()
             self._wait(claim, deadline)
             while claim.has_client() and not self._is_good(claim):
