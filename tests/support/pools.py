@@ -109,17 +109,19 @@ def cheap_collections():
 
 def with_interruption(places, interruption, call):
     """
-    Run `call`, and `interruption` at those calls and returns, counted from 1, that the pool's own code makes.
+    Run `call`, and `interruption` at those places of the pool's own code, counted from 1: where a function of it
+    begins or ends, and behind each call of a built-in one.
 
-    Those are the places where CPython looks for signals, so it is where a signal handler (or, if it raises, Ctrl-C)
-    can come in. Returns the number of places that there were.
+    There CPython looks for signals, so it is where a signal handler (or, if it raises, Ctrl-C) can come in. Not before
+    a built-in is called: nothing can come between the end of a `with` block and the release of its lock. Returns the
+    number of places that there were.
     """
     last = max(places)
     count = 0
 
     def profile(frame, event, arg):
         nonlocal count
-        if count < last and frame.f_code.co_filename.startswith(FOLDER):
+        if count < last and event in ("call", "return", "c_return") and frame.f_code.co_filename.startswith(FOLDER):
             count += 1
             if count in places:
                 interruption()

@@ -392,12 +392,13 @@ def test_the_users_own_rule_goes_before_the_classifier(pool_of, make, answer, er
     assert len(seen) == 2
 
 
-def test_a_rule_that_raises_or_is_interrupted_discards_and_the_callers_error_passes(pool_of, make):
+def test_a_rule_that_raises_discards_and_the_callers_error_passes(pool_of, make):
     pool = pool_of(is_broken=lambda client, error: 1 / 0, max_connections=1)
     error = ValueError()
     with pytest.raises(ValueError) as caught:
         pool.execute("work", error)
     assert caught.value is error
+    assert make.made[0].closed == 1
     full_capacity(pool, 1)
 
 
@@ -554,6 +555,20 @@ def test_a_pool_that_is_stopped_and_started_during_a_round_of_upkeep_is_looked_a
         pool.acquire().discard()
         assert upkeep.acquire(timeout=20), "nobody refills the pool"
         pool.stop()
+
+
+def test_upkeep_that_ctrl_c_kept_from_starting_is_started_by_the_next_caller(make, monkeypatch):
+    def ctrl_c(thread):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", ctrl_c)
+    pool = ConnectionPool(name="p", create_client_func=make, config={"max_connections": 2})
+    with pytest.raises(KeyboardInterrupt):
+        pool.initialize()
+    assert pool.execute("work") == 0
+    assert [thread.name for thread in threading.enumerate()].count("hireliab.pool-housekeeper") == 1
+    pool.stop()
 
 
 # -- double, foreign and late release (15) ---------------------------------------------------------------------------
