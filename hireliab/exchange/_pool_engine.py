@@ -15,6 +15,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from hireliab.core._listeners import Events
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import PoolCreateError, PoolDeadlockError, PoolStoppedError
+from hireliab.exchange import _pool_making as making
 from hireliab.exchange import _pool_phases as phases
 from hireliab.exchange import _pool_upkeep as upkeep
 from hireliab.exchange._discard import breaks_client
@@ -69,7 +70,7 @@ class PoolEngine(Generic[C]):
         try:
             client = self._create_client()
         except Exception as error:
-            self._section(PoolState.failed_locked, claim, self._monotonic(), error, _bare(error))
+            self._section(making.failed_locked, claim, self._monotonic(), error, _bare(error))
             raise PoolCreateError(
                 f"connection pool {self.name!r}: create_client_func raised {type(error).__name__}, no client was made; "
                 "its cause says why",
@@ -82,7 +83,7 @@ class PoolEngine(Generic[C]):
             _bury(client)  # the factory forked, and this is the child: the client is the parent's too
             raise PoolStoppedError(f"connection pool {self.name!r}: forked while a client was made", pool=self.name)
         now = self._monotonic()
-        problem = self._section(PoolState.admit_locked, claim, client, now, took=now - began, lend=lend)
+        problem = self._section(making.admit_locked, claim, client, now, took=now - began, lend=lend)
         if problem is None:
             return
         claim.slot = None
@@ -199,7 +200,7 @@ class PoolEngine(Generic[C]):
         """Make what is missing; False when the pool is stopped."""
         while self._section(upkeep.missing_locked):
             claim = Claim(self)
-            if not self._section(PoolState.reserve_locked, claim, self._monotonic()):
+            if not self._section(making.reserve_locked, claim, self._monotonic()):
                 break  # others are making the missing ones, or the factory rests
             try:
                 self._create(claim, lend=False)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import itertools
 import math
-import random
 import threading
 import weakref
 from collections.abc import Callable
@@ -21,12 +20,6 @@ from hireliab.exchange._pool_backoff import Backoff
 from hireliab.exchange._pool_lease import Claim, Entry, Lease, Refusal, Status, gone, open_gate
 from hireliab.exchange._pool_picture import holders, picture, stuck, waiting
 from hireliab.exchange._pool_settings import PoolConfig, PoolEvent
-
-_JITTER = 0.1
-"""Lifetimes are shortened by up to this share, so that clients made together do not expire together."""
-
-_PATIENCE = 1.0
-"""Seconds for which waiters are left to clients that come back, at most, although they might make one."""
 
 
 class PoolState:
@@ -135,39 +128,6 @@ class PoolState:
                 claim.gate.acquire()
         return not self.upkeep
 
-    def queue_locked(self, claim: Claim) -> bool:
-        """
-        The short way into the queue: all clients are lent, to leases that live, and one of them is worth waiting for.
-        False when there is more to be done than that. The sooner the caller sleeps, the sooner the one wakes to whom it
-        has just passed its client.
-        """
-        if self.creating or not self._is_full() or self.config.max_waiting is not None:
-            return False
-        claim._owner.waits = self  # first: what this thread holds itself is not worth waiting for
-        busy = False
-        for entry in self.entries.values():
-            lease = None if entry.holder is None else entry.holder()
-            if lease is None:
-                return False
-            busy = busy or lease._owner.waits is not self
-        if not busy:
-            return False
-        claim.gate = threading.Lock()
-        claim.gate.acquire()
-        self.waiting.append(claim._ref)
-        if self._is_full() or claim.settled():
-            return True
-        self._unqueue_locked(claim)  # a signal handler has given a client back, or stopped the pool, since we looked
-        return claim.settled()
-
-    def _is_full(self) -> bool:
-        return (
-            not self.idle
-            and len(self.entries) >= self.config.max_connections
-            and self.status is Status.RUNNING
-            and self.upkeep
-        )
-
     def serve_locked(self, now: float) -> None:
         """
         Hand clients, or permission to make one, to the waiters in their order.
@@ -191,7 +151,7 @@ class PoolState:
             return True
         at = self.may_make_at_locked()
         if at <= now:
-            self._slot_locked(claim)
+            self.slot_locked(claim)
         elif self.backoff.failures and not self.entries and not self.creating:
             self.refused_down += 1
             claim.retry_after, claim.reason, claim.cause = (
@@ -240,78 +200,18 @@ class PoolState:
             self.refused_full += 1
             self.tell_locked("exhausted", "full")
         self._refuse_locked(claim, refusal)
-        self._unqueue_locked(claim)
+        self.unqueue_locked(claim)
         self.serve_locked(now)  # the next one is the first now, and may have to set an alarm
 
     def withdraw_locked(self, claim: Claim, now: float) -> None:
         """The caller was interrupted: give back whatever the claim has, or had been handed meanwhile."""
-        self._unqueue_locked(claim)
+        self.unqueue_locked(claim)
         self.drop_slot_locked(claim, now)
         if claim.has_client():
             # A client that no user code has touched since it was idle goes back as it was.
             self.finish_locked(claim, now, "interrupted" if claim.touched else None, used=False, checked=False)
         else:
             self.serve_locked(now)
-
-    def reserve_locked(self, claim: Claim, now: float, *, patient: bool = True) -> bool:
-        """Permission to make one spare client, while there are fewer than the minimum."""
-        alive = self.status in (Status.NEW, Status.RUNNING)
-        if not alive or len(self.entries) + len(self.creating) >= self.config.min_connections:
-            return False
-        if len(self.creating) >= self.config.max_connecting or (patient and self.may_make_at_locked() > now):
-            return False
-        self._slot_locked(claim)
-        return True
-
-    def admit_locked(self, claim: Claim, client: Any, now: float, *, took: float, lend: bool) -> str | None:
-        """Take a new client in, lent to its maker or idle; returns what is wrong with it, if anything."""
-        if self.creating.pop(-1 if claim.slot is None else claim.slot, None) is None:
-            return "stopped"
-        claim.slot = None
-        problem = None
-        if client is None:
-            problem = "the factory returned None"
-        elif any(entry.client is client for entry in self.entries.values()):  # `is`: clients may have an odd ==
-            problem = "the factory returned a client that the pool has already; it must make a new one each time"
-        if problem is not None:
-            self.create_failures += 1
-            self.serve_locked(now)
-            self.changed_locked()
-            return problem
-        self.created += 1
-        if self.backoff.worked():
-            self.tell_locked("up")
-        self.tell_locked("created")
-        if self.waiting:
-            # The first in the queue might make the next one now. It waits as long as that took for a client that
-            # comes back, and is never worse off than twice the best choice (the ski rental problem): a short burst
-            # does not open a connection for every thread.
-            self.patience = now + min(took, _PATIENCE)
-        life = self.config.max_lifetime
-        entry = Entry(next(self.keys), client, now, math.inf if life is None else now + life * _shortened())
-        entry.trusted = min(entry.expires, now + self.trust)
-        if claim.generation != self.generation:
-            entry.doom = "generation"
-        self.entries[entry.key] = entry  # first: what is lent, or in the index, is always one of them
-        if lend:
-            self.lend_locked(entry, claim)
-        else:
-            self._shelve_locked(entry)
-        self.serve_locked(now)  # a permit is free again
-        self.changed_locked()
-        return None
-
-    def failed_locked(self, claim: Claim, now: float, error: BaseException, bare: BaseException | None) -> None:
-        """The factory failed: it rests for a while, and who can get nothing else is told at once."""
-        if claim.slot is not None and claim.slot in self.creating:
-            self.create_failures += 1
-            if self.backoff.failed(now, type(error).__name__, bare):
-                self.tell_locked("down", self.backoff.reason)
-        self.blame = error
-        try:
-            self.drop_slot_locked(claim, now)
-        finally:
-            self.blame = None
 
     def drop_slot_locked(self, claim: Claim, now: float) -> None:
         """The claim makes no client: its place goes to the next waiter, who must not sleep on."""
@@ -336,7 +236,7 @@ class PoolState:
             self._refuse_locked(claim, Refusal.TIMEOUT)
             self.serve_locked(now)
         elif self.may_make_at_locked() <= now:
-            self._slot_locked(claim)
+            self.slot_locked(claim)
         else:
             # It had its turn, so it waits as the first: for a permit, for a client, or for the news of an outage.
             self.waiting.appendleft(claim._ref)
@@ -365,7 +265,7 @@ class PoolState:
             if checked:
                 entry.checked = now
                 entry.trusted = min(entry.expires, now + self.trust)
-            self._shelve_locked(entry)
+            self.shelve_locked(entry)
         self.serve_locked(now)
         self.changed_locked()
         return True
@@ -470,13 +370,13 @@ class PoolState:
                 found = True
         return found
 
-    def _slot_locked(self, claim: Claim) -> None:
+    def slot_locked(self, claim: Claim) -> None:
         slot = next(self.keys)
         claim.generation = self.generation
         self.creating[slot] = claim._ref
         claim.slot = slot
 
-    def _shelve_locked(self, entry: Entry) -> None:
+    def shelve_locked(self, entry: Entry) -> None:
         """Idle again, in the order of use: a checked client goes back to its place."""
         entry.holder = None
         if entry.doom is not None:
@@ -512,12 +412,8 @@ class PoolState:
                 claim.open_gate()
         self.waiting.clear()
 
-    def _unqueue_locked(self, claim: Claim) -> None:
+    def unqueue_locked(self, claim: Claim) -> None:
         for waiter in self.waiting:
             if waiter is claim._ref:
                 self.waiting.remove(waiter)
                 return
-
-
-def _shortened() -> float:
-    return 1.0 - _JITTER * random.random()

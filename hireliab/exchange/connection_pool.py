@@ -19,6 +19,7 @@ from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.core.config import load, number_or_none, text
 from hireliab.core.deadline import bounded
 from hireliab.errors import ConfigError, PoolCreateError, PoolStoppedError
+from hireliab.exchange import _pool_making as making
 from hireliab.exchange import _pool_phases as phases
 from hireliab.exchange._pool_engine import PoolEngine, ReenteredError, cause
 from hireliab.exchange._pool_escape import uses_client
@@ -26,6 +27,7 @@ from hireliab.exchange._pool_housekeeper import HOUSEKEEPER
 from hireliab.exchange._pool_lease import THREAD, Claim, Configured, Connection, Lease, Status, this_thread
 from hireliab.exchange._pool_method import check_name, find_method, no_method, surely_lacks
 from hireliab.exchange._pool_picture import picture
+from hireliab.exchange._pool_queue import queue_locked
 from hireliab.exchange._pool_refusals import refused
 from hireliab.exchange._pool_settings import PoolConfig, PoolEvent, PoolStats, PoolStopReport
 from hireliab.exchange._pool_state import PoolState
@@ -135,7 +137,7 @@ class ConnectionPool(PoolEngine[C]):
             for _ in range(self.config.min_connections):
                 claim = Claim(self)
                 # Impatient: whoever starts a pool means now, also right after a failure.
-                if not self._section(PoolState.reserve_locked, claim, self._monotonic(), patient=False):
+                if not self._section(making.reserve_locked, claim, self._monotonic(), patient=False):
                     break
                 try:
                     self._create(claim, lend=False)
@@ -340,7 +342,7 @@ class ConnectionPool(PoolEngine[C]):
         state = self._state
         try:
             with state.lock:
-                queued = limit != 0 and state.inside is None and state.queue_locked(claim)
+                queued = limit != 0 and state.inside is None and queue_locked(state, claim)
             if not queued and self._section(PoolState.ask_locked, claim, began, may_wait=limit != 0):
                 self._start_upkeep()
             self._wait(claim, deadline)

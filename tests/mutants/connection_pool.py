@@ -5,6 +5,8 @@ _ENGINE = "hireliab/exchange/_pool_engine.py"
 _STATE = "hireliab/exchange/_pool_state.py"
 _PHASES = "hireliab/exchange/_pool_phases.py"
 _UPKEEP = "hireliab/exchange/_pool_upkeep.py"
+_MAKING = "hireliab/exchange/_pool_making.py"
+_QUEUE = "hireliab/exchange/_pool_queue.py"
 _PICTURE = "hireliab/exchange/_pool_picture.py"
 _BACKOFF = "hireliab/exchange/_pool_backoff.py"
 _KEEPER = "hireliab/exchange/_pool_housekeeper.py"
@@ -31,34 +33,34 @@ MUTANTS = [
     ("creations do not count", _STATE, "if len(self.entries) + making >= self.config.max_connections", "if len(self.entries) >= self.config.max_connections"),
     ("the last waiter first", _STATE, "            claim = self.waiting[0]()\n            if isinstance(claim, Claim):  # None", "            claim = self.waiting[-1]()\n            if isinstance(claim, Claim):  # None"),
     ("a failed creation wakes nobody", _STATE, "        claim.slot = None\n        self.serve_locked(now)\n        self.changed_locked()", "        claim.slot = None\n        self.changed_locked()"),
-    ("a returned client wakes nobody", _STATE, "            self._shelve_locked(entry)\n        self.serve_locked(now)\n        self.changed_locked()\n        return True", "            self._shelve_locked(entry)\n        self.changed_locked()\n        return True"),
+    ("a returned client wakes nobody", _STATE, "            self.shelve_locked(entry)\n        self.serve_locked(now)\n        self.changed_locked()\n        return True", "            self.shelve_locked(entry)\n        self.changed_locked()\n        return True"),
     ("a late waiter refuses a client it was given", _STATE, "        if claim.settled():\n            return\n        if refusal is Refusal.TIMEOUT", "        if refusal is Refusal.TIMEOUT"),
-    ("an interrupted waiter stays in the queue", _STATE, "        self._unqueue_locked(claim)\n        self.drop_slot_locked", "        self.drop_slot_locked"),
+    ("an interrupted waiter stays in the queue", _STATE, "        self.unqueue_locked(claim)\n        self.drop_slot_locked", "        self.drop_slot_locked"),
     ("an interrupted waiter keeps its client", _STATE, "        if claim.has_client():\n            # A client", "        if claim.touched and claim.has_client():\n            # A client"),
     ("an interrupted check lends on", _ENGINE, "        claim.touched = True  # interrupted", "        claim.touched = False  # interrupted"),
     ("dropped leases are not found", _STATE, "elif entry.holder() is None:", "elif entry.holder is None:"),
-    ("a new client is lent before it is the pool's", _STATE, "        self.entries[entry.key] = entry  # first: what is lent, or in the index, is always one of them\n        if lend:\n            self.lend_locked(entry, claim)", "        if lend:\n            self.lend_locked(entry, claim)\n        self.entries[entry.key] = entry\n        if lend:\n            pass"),
+    ("a new client is lent before it is the pool's", _MAKING, "    state.entries[entry.key] = entry  # first: what is lent, or in the index, is always one of them\n    if lend:\n        state.lend_locked(entry, claim)", "    if lend:\n        state.lend_locked(entry, claim)\n    state.entries[entry.key] = entry\n    if lend:\n        pass"),
     ("expired clients are lent", _STATE, "            if now < entry.expires:\n                return entry", "            return entry"),
-    ("lifetimes without jitter", _STATE, "_JITTER * random.random()", "0.0 * random.random()"),
-    ("the same client twice", _STATE, "elif any(entry.client is client for entry in self.entries.values()):", "elif False:"),
+    ("lifetimes without jitter", _MAKING, "_JITTER * random.random()", "0.0 * random.random()"),
+    ("the same client twice", _MAKING, "elif any(entry.client is client for entry in state.entries.values()):", "elif False:"),
     ("the deadline does not cover the check", _POOL, "self._section(PoolState.replace_locked, claim, now, late=late)", "self._section(PoolState.replace_locked, claim, now, late=False)"),
     ("a time-out is not seen", _POOL, "self._section(PoolState.look_again_locked, claim, self._monotonic(), late=late)", "self._section(PoolState.look_again_locked, claim, self._monotonic(), late=False)"),
     ("a failed check says nothing about the others", _STATE, "                entry.checked = entry.trusted = -math.inf", "                pass"),
     # permits and pauses
     ("any number of factories at a time", _STATE, " or making >= permits:", " or making >= 1000:"),
     ("many probes in an outage", _STATE, "permits = 1 if self.backoff.failures else self.config.max_connecting", "permits = self.config.max_connecting"),
-    ("a free permit serves nobody", _STATE, "        self.serve_locked(now)  # a permit is free again\n", ""),
-    ("waiters have no patience", _STATE, "self.patience = now + min(took, _PATIENCE)", "self.patience = now"),
-    ("waiters have patience without end", _STATE, "self.patience = now + min(took, _PATIENCE)", "self.patience = now + 1000.0"),
+    ("a free permit serves nobody", _MAKING, "    state.serve_locked(now)  # a permit is free again\n", ""),
+    ("waiters have no patience", _MAKING, "state.patience = now + min(took, _PATIENCE)", "state.patience = now"),
+    ("waiters have patience without end", _MAKING, "state.patience = now + min(took, _PATIENCE)", "state.patience = now + 1000.0"),
     ("no pause after a failure", _BACKOFF, "self.until = now + min", "self.until = now + 0.0 * min"),
     ("pauses do not grow", _BACKOFF, "min(self.failures - 1, 10)", "0"),
     ("an outage never ends", _BACKOFF, "self.failures, self.until, self.error = 0, -math.inf, None", "self.until, self.error = -math.inf, None"),
     ("nobody is told that nothing can come back", _STATE, "elif self.backoff.failures and not self.entries and not self.creating:", "elif False:"),
     ("those who could get a client are told that it is down", _STATE, "elif self.backoff.failures and not self.entries and not self.creating:", "elif self.backoff.failures and not self.creating:"),
     ("nobody wakes at the end of a pause", _STATE, "                claim.alarm = alarm\n", "                claim.alarm = None\n"),
-    ("a new first in the queue sets no alarm", _STATE, "        self._unqueue_locked(claim)\n        self.serve_locked(now)  # the next", "        self._unqueue_locked(claim)  # the next"),
-    ("an interrupt counts as a failed creation", _ENGINE, "        except BaseException:  # Ctrl-C says nothing about the other side\n            self._section(PoolState.drop_slot_locked, claim, self._monotonic())", "        except BaseException as error:  # Ctrl-C says nothing about the other side\n            self._section(PoolState.failed_locked, claim, self._monotonic(), error, None)"),
-    ("the refill knows no pause", _STATE, "(patient and self.may_make_at_locked() > now)", "False"),
+    ("a new first in the queue sets no alarm", _STATE, "        self.unqueue_locked(claim)\n        self.serve_locked(now)  # the next", "        self.unqueue_locked(claim)  # the next"),
+    ("an interrupt counts as a failed creation", _ENGINE, "        except BaseException:  # Ctrl-C says nothing about the other side\n            self._section(PoolState.drop_slot_locked, claim, self._monotonic())", "        except BaseException as error:  # Ctrl-C says nothing about the other side\n            self._section(making.failed_locked, claim, self._monotonic(), error, None)"),
+    ("the refill knows no pause", _MAKING, "(patient and state.may_make_at_locked() > now)", "False"),
     ("a copied error keeps its frames", _ENGINE, "twin = copy.copy(error)", "twin = error.with_traceback(error.__traceback__)"),
     # deadlocks
     ("self-deadlock is not seen", _STATE, "elif stuck(self):", "elif False:"),
@@ -69,6 +71,12 @@ MUTANTS = [
     ("a doomed client is passed on", _STATE, "            and self.direct\n            and entry.doom is None\n", "            and self.direct\n"),
     ("an unreset client is passed on", _STATE, "            and self.direct\n            and entry.doom", "            and entry.doom"),
     ("a client is passed on twice", _STATE, "            and entry.holder is lease._ref\n        ):", "        ):"),
+    ("the short way queues beside an idle client", _QUEUE, "        not state.idle\n        and len", "        len"),
+    ("the short way queues where there is room", _QUEUE, "        and len(state.entries) >= state.config.max_connections\n", ""),
+    ("the short way queues behind dead leases", _QUEUE, "        if lease is None:\n            return False", "        if lease is None:\n            continue"),
+    ("the short way sees no deadlock", _QUEUE, "    if not busy:\n        return False\n", ""),
+    ("the short way takes its own leases for another's", _QUEUE, "    claim._owner.waits = state  # first", "    # first"),
+    ("the short way knows no max_waiting", _QUEUE, " or state.config.max_waiting is not None", ""),
     # start, stop, generations
     ("stop forgets the waiters", _STATE, "                if not claim.settled():\n                    self._refuse_locked(claim, Refusal.STOPPED)", "                pass"),
     ("a client in use at a stop lives on", _PHASES, '        entry.doom = "stop"', "        entry.doom = None"),
@@ -78,7 +86,7 @@ MUTANTS = [
     ("a killed start starts for ever", _PHASES, "if state.filled or (filler is not None and filler._owner is claim._owner):", "if state.filled or state.filling is not None:"),
     ("idle clients outlive an invalidation", _PHASES, 'closed = _close_idle_locked(state, "generation")', "closed = 0"),
     ("lent clients outlive an invalidation", _PHASES, 'entry.doom = entry.doom or "generation"', "pass"),
-    ("clients being made outlive an invalidation", _STATE, "if claim.generation != self.generation:", "if False:"),
+    ("clients being made outlive an invalidation", _MAKING, "if claim.generation != state.generation:", "if False:"),
     # upkeep
     ("eviction ignores the minimum", _UPKEEP, "if len(state.entries) <= state.config.min_connections:", "if len(state.entries) < 0:"),
     ("eviction at the hot end", _UPKEEP, "for entry in [entry for entry in state.idle if now - entry.idle_since >= limit]:", "for entry in [entry for entry in reversed(state.idle) if now - entry.idle_since >= limit]:"),

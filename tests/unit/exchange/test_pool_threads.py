@@ -18,7 +18,16 @@ from hireliab.errors import (
     PoolStoppedError,
     PoolTimeoutError,
 )
-from hireliab.exchange import _pool_engine, _pool_lease, _pool_phases, _pool_state, _pool_upkeep, connection_pool
+from hireliab.exchange import (
+    _pool_engine,
+    _pool_lease,
+    _pool_making,
+    _pool_phases,
+    _pool_queue,
+    _pool_state,
+    _pool_upkeep,
+    connection_pool,
+)
 from hireliab.exchange.connection_pool import ConnectionPool
 
 
@@ -262,7 +271,16 @@ def test_after_many_interrupts_all_the_capacity_is_back(alarm):
     # A short time-out: a client whose frame died in a circle of traceback and exception is away until it is collected.
     config = {"min_connections": 0, "max_connections": 2, "connection_timeout": 0.05, "reset_func": lambda client: None}
     pool = ConnectionPool(name="ctrl-c", create_client_func=world.make, config=config)
-    parts = (connection_pool, _pool_engine, _pool_lease, _pool_phases, _pool_state, _pool_upkeep)
+    parts = (
+        connection_pool,
+        _pool_engine,
+        _pool_lease,
+        _pool_making,
+        _pool_phases,
+        _pool_queue,
+        _pool_state,
+        _pool_upkeep,
+    )
     files = {module.__file__ for module in parts}
     hits = 0
     armed = False
