@@ -23,11 +23,13 @@ from hireliab.core.policy import Policy, reliable
 from hireliab.core.rate_limiter import RateLimiter
 from hireliab.core.retry import Retry
 from hireliab.exchange.connection_pool import ConnectionPool
+from hireliab.exchange.http_session import Session
 
 OURS, GUARDED = "hireliab Session", "hireliab Session, pooled and guarded"
 REQUESTS, REQUESTS_ALONE = "requests.Session", "requests.Session, trust_env=False"
 URLLIB3, HTTPX, STDLIB = "urllib3.PoolManager", "httpx.Client", "http.client"
 VARIABLES = 35
+PRESET, ALL_PARTS = "the preset for reads", "a policy of all parts"
 ORDER = {"symbol": "BTCUSDT", "side": "buy", "amount": "0.001", "price": "61234.5", "clientOrderId": "hr-0001"}
 
 
@@ -62,12 +64,6 @@ def foreign_urllib3() -> str:
     return ""
 
 
-def session_class() -> Any:
-    """Session of hireliab, or None while there is none."""
-    module = peer("hireliab.exchange.http_session")
-    return None if module is None else getattr(module, "Session", None)
-
-
 @contextlib.contextmanager
 def environment(home: Path) -> Iterator[None]:
     """
@@ -99,8 +95,7 @@ def open_all(url: str, authorities: Path) -> dict[str, Client]:
     secure = url.startswith("https:")
     trusted = str(authorities)
     clients = [_requests(REQUESTS, trusted, trust_env=True), _requests(REQUESTS_ALONE, trusted, trust_env=False)]
-    if session_class() is not None:
-        clients += [ours(trusted), guarded(trusted)]
+    clients += [ours(trusted), guarded(trusted)]
     if (httpx := peer("httpx")) is not None:
         clients.append(_httpx(httpx, trusted))
     clients += [_urllib3(trusted), _stdlib(url, ssl.create_default_context(cafile=trusted) if secure else None)]
@@ -123,8 +118,8 @@ def _requests(name: str, authorities: str, *, trust_env: bool) -> Client:
     return _session(name, session)
 
 
-def _new_session(authorities: str) -> requests.Session:
-    session: requests.Session = session_class()()
+def _new_session(authorities: str) -> Session:
+    session = Session()
     session.verify = authorities
     return session
 
@@ -158,7 +153,7 @@ def guarded_by_all(authorities: str) -> Client:
 def _behind(
     name: str, authorities: str, policy: Callable[[Callable[[str], Any]], Callable[[str], Any]]
 ) -> Client:
-    pool: ConnectionPool[requests.Session] = ConnectionPool(
+    pool: ConnectionPool[Session] = ConnectionPool(
         name="bench http", create_client_func=lambda: _new_session(authorities)
     )
 

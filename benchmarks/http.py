@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _http_clients, harness
-from benchmarks._http_clients import Client, guarded, guarded_by_all, ours
+from benchmarks._http_clients import ALL_PARTS, PRESET, Client, guarded, guarded_by_all, ours
 from benchmarks._http_report import Added, Findings, Part, lines, plain
 from benchmarks._http_server import ANSWER, Request, Server, find_nginx, serving
 
@@ -162,11 +162,9 @@ def _added(server: Server, plan: Plan) -> list[Added]:
 
     A difference of some microseconds between calls of some hundred is lost among rounds of their own.
     """
-    if _http_clients.session_class() is None:
-        return []
     harness.progress("http: the price of pool and policy, call by call")
     found = []
-    for guard, opener in (("the preset for reads", guarded), ("a policy of all parts", guarded_by_all)):
+    for guard, opener in ((PRESET, guarded), (ALL_PARTS, guarded_by_all)):
         for scheme, url in server.urls.items():
             bare, behind = ours(str(server.authorities)), opener(str(server.authorities))
             differences = [

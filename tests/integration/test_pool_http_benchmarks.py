@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import http
-from benchmarks._http_clients import foreign_urllib3, session_class
+from benchmarks._http_clients import foreign_urllib3
 from benchmarks._http_server import find_nginx
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +48,6 @@ def test_every_client_fetched_what_it_was_asked_for(quick):
 
 
 def test_hireliabs_session_takes_part_and_its_guard_is_priced(quick):
-    if session_class() is None:
-        pytest.skip("there is no Session yet")
     _, figures = quick
     for part in figures["http"]["parts"]:
         assert {"hireliab Session", "hireliab Session, pooled and guarded"} <= {one["name"] for one in part["results"]}

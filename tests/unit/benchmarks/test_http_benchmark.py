@@ -16,7 +16,7 @@ from benchmarks import _http_report as report
 from benchmarks import _http_server as server
 from benchmarks import harness, http
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks._http_clients import GUARDED, HTTPX, OURS, REQUESTS, REQUESTS_ALONE, STDLIB, URLLIB3
+from benchmarks._http_clients import ALL_PARTS, GUARDED, HTTPX, OURS, PRESET, REQUESTS, REQUESTS_ALONE, STDLIB, URLLIB3
 from benchmarks._http_report import Added, Findings, Part
 from benchmarks._http_server import Request
 from benchmarks.harness import Spread
@@ -199,15 +199,13 @@ def test_it_ends_the_connection_where_it_says_so():
 # -- contestants --------------------------------------------------------------------------------------------------
 
 
-def test_without_a_session_its_lines_are_left_out(monkeypatch, tmp_path):
+def test_everybody_takes_part_and_requests_is_the_first(tmp_path):
     server.make_certificates(tmp_path)
-    monkeypatch.setattr(clients, "session_class", lambda: None)
     opened = clients.open_all("https://127.0.0.1:1", tmp_path / "authorities.pem")
     for client in opened.values():
         client.close()
     assert next(iter(opened)) == REQUESTS
-    assert {REQUESTS_ALONE, URLLIB3, STDLIB} <= set(opened)
-    assert not {OURS, GUARDED} & set(opened)
+    assert {REQUESTS_ALONE, OURS, GUARDED, URLLIB3, STDLIB} <= set(opened)
 
 
 # -- goals --------------------------------------------------------------------------------------------------------
@@ -225,9 +223,9 @@ def figures(**changes):
     return [result(name, rate) for name, rate in rates.items()]
 
 
-def added(microseconds, scheme):
+def added(microseconds, scheme, guard=PRESET):
     spread = Spread(median=microseconds, low=12.0, high=19.0)
-    return Added(guard="the preset for reads", scheme=scheme, microseconds=spread, pairs=8400)
+    return Added(guard=guard, scheme=scheme, microseconds=spread, pairs=8400)
 
 
 def findings(**changes):
@@ -270,6 +268,12 @@ def test_a_guard_that_costs_too_much_misses_its_goal():
     assert missed(found) == ["pool and the preset for reads add to a GET, http"]
 
 
+def test_a_guard_of_every_part_has_no_goal_but_is_told_where_hireliab_loses():
+    found = findings(added=[added(14.0, "http"), added(17.8, "http", ALL_PARTS)])
+    assert missed(found) == []
+    assert f"  pool and {ALL_PARTS} add to a GET, http: 17.8 us, more than 15" in list(report.losses(found))
+
+
 def test_figures_that_do_not_count_reach_no_goal_and_are_named():
     lazy = [result(OURS, 9999, "the server had 0 requests, not 10") if one.name == OURS else one for one in figures()]
     found = findings(results={**findings().results, GET: lazy})
@@ -295,7 +299,6 @@ def test_what_is_missing_is_said():
     versions = {"requests": "2.34.2", "urllib3": "2.8.0"}
     found = findings(results=dict.fromkeys(http.PARTS, bare), added=[], versions=versions)
     text = "\n".join(report.lines(found))
-    assert "has no Session yet" in text
     assert "hireliab was not measured." in text
     assert "NOT COMPARED, not installed: httpx" in text
     assert len(missed(found)) == 9
