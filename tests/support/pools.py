@@ -1,6 +1,7 @@
 """Clients that notice misuse, and ways to run code at every call of the pool's own, for the pool's adversarial cases."""
 
 import contextlib
+import dis
 import gc
 import signal
 import sys
@@ -141,6 +142,52 @@ def with_interruption(places, interruption, call):
         sys.setprofile(before[1])
         sys.settrace(before[0])
         with_interruption.reached = count
+    return count
+
+
+_OPCODES = {code: name for name, code in dis.opmap.items()}
+
+
+def with_handler(places, handler, call, *, loops_only=False):
+    """
+    Run `call`, and `handler` at those places of the pool's own code, counted from 1, where CPython looks for signals:
+    at a function's beginning, behind every call, and at every turn of a loop.
+
+    A handler that raises is as good as Ctrl-C only at the turns of loops (`loops_only`): behind a call it would come
+    one instruction late. Returns the number of places that there were.
+    """
+    last = max(places)
+    count = 0
+    codes, behind = {}, {}
+
+    def trace(frame, event, arg):
+        nonlocal count
+        code = frame.f_code
+        if count >= last or not code.co_filename.startswith(FOLDER):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            if code not in codes:
+                codes[code] = code.co_code
+            name = _OPCODES[codes[code][frame.f_lasti]]
+            here = name.startswith("JUMP_BACKWARD")
+            if not loops_only:
+                here = here or name == "RESUME" or behind.get(frame, False)
+            behind[frame] = name.startswith("CALL")
+            if here:
+                count += 1
+                if count in places:
+                    handler()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+        behind.clear()  # it keeps frames, and those keep leases
+        with_handler.reached = count
     return count
 
 

@@ -11,7 +11,8 @@ the documents. Case 25 is the HTTP session's, in integration/test_http_session*.
 #
 #  1 bound                    here two_hundred_threads_never_have_more_than_four_clients;
 #                             pt under_a_storm_no_client_is_lent_twice_and_none_is_lost; pm
-#  2 Ctrl-C storm             int ctrl_c_at_any_call_of_the_pool_..., a_second_ctrl_c_while_the_first_is_handled_...;
+#  2 Ctrl-C storm             int ctrl_c_at_any_call_of_the_pool_..., ctrl_c_at_any_turn_of_a_loop_...,
+#                             a_second_ctrl_c_while_the_first_is_handled_...; here upkeep_that_ctrl_c_kept_from_starting_...;
 #                             pt after_many_interrupts_all_the_capacity_is_back (a timer, with a rival thread);
 #                             cp a_waiter_interrupted_... (3), an_interrupted_check_..., an_interrupted_reset_...
 #  3 signal handler           int a_signal_handler_that_uses_the_pool_at_any_of_its_calls_is_served_or_refused;
@@ -41,7 +42,7 @@ the documents. Case 25 is the HTTP session's, in integration/test_http_session*.
 # 12 PoolError, not called    here no_way_to_a_pool_error_leads_through_the_method, a_stop_between_the_hand_over_and_the_call_...;
 #                             pt a_pool_error_means_that_nothing_was_called; cp a_pool_error_of_the_method_itself_passes_through
 # 13 stop                     here ten_stops_at_once_..., a_hook_may_stop_the_pool, a_listener_may_stop_the_pool,
-#                             waiters_are_refused_at_the_instant_of_the_stop_...; cp all of "stop"; int (handlers that stop)
+#                             waiters_are_refused_at_the_instant_of_the_stop_..., a_pool_that_is_stopped_and_started_...; cp all of "stop"; int (handlers that stop)
 # 14 closing                  cli all of "closing"; cp a_close_that_... (2), a_ctrl_c_in_one_close_..., close_func_...
 # 15 release                  here all of "double, foreign and late release"; cp a_second_release_changes_nothing,
 #                             a_lease_that_was_given_back_yields_no_client, a_client_in_use_at_a_stop_...

@@ -10,7 +10,15 @@ import pytest
 from hireliab.errors import PoolCreateError, PoolDeadlockError, PoolError, PoolTimeoutError
 from hireliab.exchange.connection_pool import ConnectionPool
 from hireliab.testing import FakeClock
-from tests.support.pools import Maker, at_most, cheap_collections, full_capacity, other_thread, with_interruption
+from tests.support.pools import (
+    Maker,
+    at_most,
+    cheap_collections,
+    full_capacity,
+    other_thread,
+    with_handler,
+    with_interruption,
+)
 from tests.support.together import Background
 
 
@@ -237,7 +245,7 @@ def scene_world(scene):
 def places_of(scene):
     """How many places there are in a scene that nothing interrupts."""
     world = scene_world(scene)
-    return with_interruption([10_000], ctrl_c, scene(world))
+    return with_handler([100_000], ctrl_c, scene(world))
 
 
 def ctrl_c():
@@ -255,14 +263,15 @@ def swallowed(monkeypatch):
     return seen
 
 
-def heals(world, places, act, swallowed):
+def heals(world, places, act, swallowed, **how):
     """Ctrl-C at these places; afterwards everything is there. Returns how many of the places there were."""
     swallowed.clear()
     raised = False
+    run = with_handler if how else with_interruption
     try:
-        count = with_interruption(places, ctrl_c, act)
+        count = run(places, ctrl_c, act, **how)
     except KeyboardInterrupt:
-        raised, count = True, with_interruption.reached
+        raised, count = True, run.reached
     act = world.clock.meanwhile = None
     gc.collect()
     try:
@@ -284,6 +293,14 @@ def test_ctrl_c_at_any_call_of_the_pool_loses_no_capacity(scene, swallowed):
         if heals(world, [nth], scene(world), swallowed) < nth:
             break
     assert nth > 3
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_ctrl_c_at_any_turn_of_a_loop_of_the_pool_loses_no_capacity(scene, swallowed):
+    for nth in itertools.count(1):
+        world = scene_world(scene)
+        if heals(world, [nth], scene(world), swallowed, loops_only=True) < nth:
+            break
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -349,7 +366,7 @@ def test_a_signal_handler_that_uses_the_pool_at_any_of_its_calls_is_served_or_re
 
         places = [rng.randint(1, count) for _ in range(3)]
         try:
-            with_interruption(places, interruption, act)
+            with_handler(places, interruption, act)
         except PoolError:
             # Refused by a stop, by the handler's own share of the two clients, or because it made the last one.
             pass
@@ -424,7 +441,7 @@ def test_a_finaliser_that_uses_the_pool_may_run_at_any_of_its_calls(scene, final
 
         place = rng.randint(1, count)
         try:
-            with_interruption([place], interruption, act)
+            with_handler([place], interruption, act)
         except PoolError:
             pass  # the garbage had the client
         act = world.clock.meanwhile = None
