@@ -21,7 +21,7 @@ TESTS = [
 
 MUTANTS = [
     ("the total limit is not looked at while reading", _WIRE, "self._sock.settimeout(watch.patience())", "self._sock.settimeout(watch.read_timeout)"),
-    ("a byte that left is forgotten", _SAYS, "    if not watch.sent:\n        cause", "    if not watch.answered:\n        cause"),
+    ("a byte that left is forgotten", _SAYS, "    if not watch.sent:\n", "    if not watch.answered:\n"),
     ("whatever was not written counts as not sent", _WIRE, "            raise\n        self.sent = True\n", "            raise\n"),
     ("a failed connection is not recognised", _TRANSPORT, "if isinstance(error, ConnectError) or (", "if ("),
     ("the total limit is not looked at before the first write", _WIRE, "            sock.settimeout(self.patience())\n        except", "            sock.settimeout(self.read_timeout)\n        except"),
