@@ -161,7 +161,6 @@ class Lease(Generic[C]):
                 and entry.doom is None
                 and now < entry.expires
                 and not state.waiting
-                and not state.watchers
                 and state.inside is None
                 and entry.holder is self._ref
             ):

@@ -283,7 +283,6 @@ class PoolState:
             and self.direct
             and entry.doom is None
             and now < entry.expires
-            and not self.watchers
             and claim.slot is None
             and claim.refusal is None
             and claim._entry.holder is not claim._ref

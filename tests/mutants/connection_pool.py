@@ -22,7 +22,6 @@ MUTANTS = [
     ("the short way lends what is lent", _POOL, "                and entry.holder is None\n            ):\n                entry.holder = me", "            ):\n                entry.holder = me"),
     ("the coldest goes out the short way", _POOL, "now < (entry := idle[-1]).trusted\n                and entry.holder is None\n            ):\n                entry.holder = me\n                lease._entry = entry\n                del idle[-1]", "now < (entry := idle[0]).trusted\n                and entry.holder is None\n            ):\n                entry.holder = me\n                lease._entry = entry\n                del idle[0]"),
     ("a client comes back the short way past the waiters", _LEASE, "                and not state.waiting\n", ""),
-    ("a client comes back the short way past those who watch", _LEASE, "                and not state.watchers\n", ""),
     ("a client comes back the short way unreset", _LEASE, "                and state.direct\n", ""),
     ("a doomed client comes back the short way", _LEASE, "                and entry.doom is None\n", ""),
     ("an old client comes back the short way", _LEASE, "                and now < entry.expires\n", ""),

@@ -277,6 +277,20 @@ def test_a_waiter_tries_at_the_end_of_the_pause_although_nothing_came_back(pool_
     assert tasks[1].result().client.number == 0
 
 
+def test_a_waiter_whose_time_ends_with_the_pause_still_makes_its_client(pool_of, clock, make, no_jitter):
+    pool = pool_of(max_connections=2)
+    lease = pool.acquire()
+    make.errors = [OSError("down")]
+    with pytest.raises(PoolCreateError):
+        pool.acquire()
+    waiter = Background(pool.acquire, timeout=pool._state.backoff.until - clock.monotonic())
+    clock.wait_parked(1)
+    clock.advance(0.05)
+    assert waiter.result().client.number == 1
+    assert pool.stats().timeouts == 0
+    lease.release()
+
+
 def test_when_the_first_waiter_gives_up_the_next_one_watches_for_the_end_of_the_pause(pool_of, clock, make, no_jitter):
     pool = pool_of(max_connections=2)
     lease = pool.acquire()
