@@ -166,18 +166,17 @@ def with_handler(places, handler, call, *, loops_only=False):
         if count >= last or not code.co_filename.startswith(FOLDER):
             return None
         frame.f_trace_opcodes = True
+        here = event == "call" and not loops_only
         if event == "opcode":
             if code not in codes:
                 codes[code] = code.co_code
             name = _OPCODES[codes[code][frame.f_lasti]]
-            here = name.startswith("JUMP_BACKWARD")
-            if not loops_only:
-                here = here or name == "RESUME" or behind.get(frame, False)
+            here = name.startswith(("JUMP_BACKWARD", "JUMP_ABSOLUTE")) or (not loops_only and behind.get(frame, False))
             behind[frame] = name.startswith("CALL")
-            if here:
-                count += 1
-                if count in places:
-                    handler()
+        if here:
+            count += 1
+            if count in places:
+                handler()
         return trace
 
     before = sys.gettrace()

@@ -5,8 +5,8 @@ Case 21 (resize) is not built. In case 22 an inline factory cannot be interrupte
 the documents. Case 25 is the HTTP session's, in integration/test_http_session*.py.
 """
 # Where each case is covered. cp = unit/exchange/test_connection_pool.py, pt = unit/exchange/test_pool_threads.py,
-# di = unit/exchange/test_discard.py, pm = property/test_pool_model.py, pf = integration/test_pool_fork.py,
-# pr = integration/test_pool_cases_process.py, int, down, time, cli = test_pool_cases_interrupts.py, _down.py, _time.py
+# cpu = unit/exchange/test_connection_pool_upkeep.py, di = unit/exchange/test_discard.py, pm = property/test_pool_model.py,
+# pf = integration/test_pool_fork.py, pr = integration/test_pool_cases_process.py, int, down, time, cli = test_pool_cases_interrupts.py, _down.py, _time.py
 # and _clients.py beside this file, here = this file. All begin with "test_".
 #
 #  1 bound                    here two_hundred_threads_never_have_more_than_four_clients;
@@ -29,12 +29,12 @@ the documents. Case 25 is the HTTP session's, in integration/test_http_session*.
 #                             a_client_that_does_not_come_back_makes_room_for_a_waiter,
 #                             a_waiter_is_served_before_the_broken_client_is_closed;
 #                             cp a_broken_client_wakes_a_waiter_..., an_interrupted_creation_wakes_the_next_waiter,
-#                             a_failed_check_and_a_failed_creation_wake_the_next_waiter
+#                             a_failed_check_and_a_failed_creation_tell_the_next_waiter
 #  8 factory misbehaves       here a_factory_may_borrow_from_its_own_pool_while_there_is_room, only_so_many_factories_run_...;
-#                             cp the_factorys_error_..., none_from_the_factory_is_refused, the_same_client_twice_...,
+#                             cpu all of "permits"; cp the_factorys_error_..., none_from_the_factory_is_refused, the_same_client_twice_...,
 #                             a_hanging_factory_holds_nobody_else_up, a_factory_that_... (3);
 #                             pf a_client_whose_factory_forked_is_not_used_in_the_child
-#  9 down                     down (all of it)
+#  9 down                     down (all of it); cpu all of "pauses"
 # 10 interrupt in the factory cp an_interrupt_in_the_factory_passes_raw_and_frees_the_place;
 #                             down an_interrupt_in_the_factory_says_nothing_..., an_interrupted_attempt_leaves_...
 # 11 what discards            di; here an_sdks_..., the_users_own_rule_goes_before_the_classifier, a_rule_that_raises_...;
@@ -48,11 +48,11 @@ the documents. Case 25 is the HTTP session's, in integration/test_http_session*.
 #                             a_lease_that_was_given_back_yields_no_client, a_client_in_use_at_a_stop_...
 # 16 fork                     pf; pr all of "fork"; cp a_pool_refuses_to_be_pickled_and_prints_no_client
 # 17 exit                     pr all of "exit"
-# 18 self-deadlock            time all of "self-deadlock"; cp all of "deadlock"
+# 18 self-deadlock            time all of "self-deadlock"; cp all of "deadlock"; cpu a_mark_that_a_killed_wait_left_...
 # 19 dead owner, leak         time all of "dead owners and leaks"; cp a_dropped_lease_gives_its_place_back_...
 #                             (a lease that lives on when its thread has ended is reported, not reclaimed: another thread
 #                             may be using it)
-# 20 idle and lifetime        time all of "growing old"; cp all of "eviction"
+# 20 idle and lifetime        time all of "growing old"; cp all of "eviction"; cpu all of "checks"
 # 21 resize                   not built
 # 22 one deadline             time all of "one deadline"; cp a_check_that_eats_the_time_..., zero_does_not_wait_...,
 #                             a_timeout_beyond_what_locks_can_wait_is_taken, a_timeout_that_is_no_number_...
