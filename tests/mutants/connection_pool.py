@@ -12,6 +12,7 @@ _BACKOFF = "hireliab/exchange/_pool_backoff.py"
 _KEEPER = "hireliab/exchange/_pool_housekeeper.py"
 _DISCARD = "hireliab/exchange/_discard.py"
 _LEASE = "hireliab/exchange/_pool_lease.py"
+_ESCAPE = "hireliab/exchange/_pool_escape.py"
 
 MUTANTS = [
     # the short way
@@ -120,6 +121,17 @@ MUTANTS = [
     ("a 404 breaks the client", _DISCARD, " or names & _OSERROR_IN_NAME_ONLY", ""),
     ("only the outermost error counts", _DISCARD, "_DEPTH = 10", "_DEPTH = 1"),
     ("Ctrl-C keeps the client", _DISCARD, "    if not isinstance(error, Exception):\n        return True", "    if not isinstance(error, Exception):\n        return False"),
+    # from the adversarial cases
+    ("two threads crosswise are not seen", _PICTURE, "if claim is None or claim._owner.waits is not state:", "if claim is None or claim._owner.waits is not state or len(state.entries) > 1:"),
+    ("an empty queue breaks a hand-over", _STATE, "claim = self.waiting[0]() if self.waiting else None  # a signal", "claim = self.waiting[0]()  # a signal"),
+    ("the short way into the queue stumbles over a change", _QUEUE, "for entry in list(state.entries.values()):", "for entry in state.entries.values():"),
+    ("upkeep that was kept from starting never starts", _POOL, "                and state.upkeep\n", ""),
+    ("a background check leaves its client in the index", _UPKEEP, "            entry.holder = claim._ref\n            state.idle = [other for other in state.idle if other is not entry]\n", ""),
+    ("a rule that raises keeps the client", _ENGINE, "                return True\n            if verdict is not None:", "                return False\n            if verdict is not None:"),
+    ("a method of the client does not escape", _ESCAPE, "return function.__self__ is client", "return False"),
+    ("an unread stream does not escape", _ESCAPE, "return unread(result)", "return False"),
+    ("a child's end collects the parent's clients", _ENGINE, "        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))", "        pass"),
+    ("a thread is started at the interpreter's end", _KEEPER, "if sys.is_finalizing():", "if False:"),
 ]  # fmt: skip
 
 TESTS = [
@@ -134,4 +146,5 @@ TESTS = [
     "tests/unit/exchange/test_pool_cases_interrupts.py",
     "tests/unit/exchange/test_pool_threads.py",
     "tests/integration/test_pool_fork.py",
+    "tests/integration/test_pool_cases_process.py",
 ]
