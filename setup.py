@@ -36,6 +36,17 @@ EXTRAS["bench"] = [
     "sqlalchemy>=2.0.30",
     "stamina>=24.3",
 ]
+# Tools that users put around a session, and ccxt for its recipe; tests/integration holds the tests.
+EXTRAS["test-compat"] = [
+    "ccxt>=4.5.20",
+    "opentelemetry-instrumentation-requests>=0.51b0",
+    "opentelemetry-instrumentation-urllib3>=0.51b0",
+    "opentelemetry-sdk>=1.30",
+    "requests-mock>=1.12",
+    "responses>=0.25.3",
+    "sentry-sdk>=2.20",
+    "vcrpy>=7.0",
+]
 EXTRAS["lint"] = ["mypy>=1.15", "ruff>=0.9", "types-requests>=2.31"]
 EXTRAS["docs"] = ["furo>=2024.1", "myst-parser>=2.0", "sphinx>=7.2"]
 EXTRAS["all"] = sorted({requirement for name in ("cli", "fast") for requirement in EXTRAS[name]})

@@ -12,6 +12,7 @@ import requests
 
 from hireliab.exchange.http_session import Session
 from tests.support.http_servers import drips, echo, head, serve
+from tests.support.http_sessions import stock
 from tests.support.together import together
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
@@ -76,6 +77,7 @@ def test_ctrl_c_while_iterating_over_a_stream_leaves_the_session_usable(session)
 
 
 # A socket on its way into an object, or out of one, is closed by the collector.
+@stock
 @posix
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -201,6 +203,7 @@ def test_threads_that_share_a_session_get_their_own_answers(session):
         assert together(12, run) == list(range(12))
 
 
+@stock
 def test_one_threads_deadline_is_not_anothers(session):
     """Thread 0 waits for an answer that drips, with a short limit; the others go on, on the same session."""
 
@@ -217,6 +220,7 @@ def test_one_threads_deadline_is_not_anothers(session):
         assert together(4, run) == list(range(4))
 
 
+@stock
 def test_a_session_closed_while_other_threads_call_breaks_nobodys_answer(session):
     def run(i):
         for j in range(30):

@@ -20,6 +20,7 @@ from tests.support.http_servers import (
     resets_after_request,
     serve,
 )
+from tests.support.http_sessions import stock
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
@@ -49,6 +50,7 @@ def test_a_connection_closed_while_idle_is_replaced_before_anything_is_sent(sess
         assert server.targets == ["/1", "/2"]
 
 
+@stock
 @pytest.mark.parametrize("end", [closes_after_request, resets_after_request])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
 def test_a_read_that_meets_the_servers_close_is_sent_once_more_on_a_new_connection(session, method, end):
@@ -81,6 +83,7 @@ def test_a_post_helper_with_a_body_is_sent_exactly_once(session, end):
         assert [r.json() for r in server.requests] == [{"n": 1}, {"n": 2}]
 
 
+@stock
 @ends
 def test_a_post_marked_retry_safe_is_sent_once_more_whole(session, end):
     with serve(end(after=1), echo) as server:
@@ -109,6 +112,7 @@ def test_on_a_new_connection_nothing_is_sent_again(session, end):
         assert server.targets == ["/1"]
 
 
+@stock
 @ends
 def test_the_second_sending_is_the_last(session, end):
     with serve(end(after=1), end(after=0), echo) as server:
@@ -117,6 +121,7 @@ def test_the_second_sending_is_the_last(session, end):
         assert server.targets == ["/1", "/2", "/2"]
 
 
+@stock
 @ends
 def test_another_idle_connection_is_no_new_one(session, end):
     """Two connections lie idle and both are dying: the second sending must not take the other one."""
@@ -199,6 +204,7 @@ def test_a_file_is_sent_whole_each_time_or_only_once(session, end):
 # -- idle for too long ---------------------------------------------------------------------------------------------
 
 
+@stock
 def test_a_connection_idle_for_longer_than_max_idle_is_not_used():
     clock = FakeClock()
     with Session(max_idle=20, clock=clock) as session, serve(echo) as server:
@@ -209,6 +215,7 @@ def test_a_connection_idle_for_longer_than_max_idle_is_not_used():
         assert numbers == [0, 0, 1, 1]
 
 
+@stock
 def test_the_limit_of_idleness_may_be_another_one_for_one_call():
     clock = FakeClock()
     with Session(clock=clock) as session, serve(echo) as server:
@@ -221,6 +228,7 @@ def test_the_limit_of_idleness_may_be_another_one_for_one_call():
         assert session.post(server.url, json={}, max_idle=0).json()["connection"] == 2
 
 
+@stock
 @pytest.mark.parametrize("hint", ["timeout=5", "timeout=5, max=100", "max=9,timeout=5", "Timeout=5"])
 def test_the_servers_own_limit_of_idleness_holds_with_a_second_to_spare(hint):
     clock = FakeClock()
@@ -231,6 +239,7 @@ def test_the_servers_own_limit_of_idleness_holds_with_a_second_to_spare(hint):
         assert [r.connection for r in server.requests] == [0, 0, 1, 1]
 
 
+@stock
 @pytest.mark.parametrize("hint", ["", "timeout=", "timeout=x", "timeout=1e9999", "timeout=99999999999999", "=", ",,", "é"])
 def test_a_hint_that_makes_no_sense_is_ignored(hint):
     clock = FakeClock()
@@ -263,6 +272,7 @@ def test_what_follows_an_answer_unasked_is_never_the_answer_to_the_next_request(
         assert server.targets == ["/0", "/1", "/2"]
 
 
+@stock  # there the next request is a RuntimeError
 def test_what_follows_an_answer_late_is_never_the_answer_to_the_next_request(session):
     evil = head(headers=[("Content-Length", "4")]) + b"evil"
 

@@ -12,6 +12,9 @@ from tests.support.http_servers import Certificates
 URLLIB3_FUTURE = hasattr(urllib3, "AsyncPoolManager")
 """urllib3.future stands in urllib3's place, as it does wherever niquests is installed."""
 
+stock = pytest.mark.skipif(URLLIB3_FUTURE, reason="urllib3.future has no http.client underneath that could be watched")
+"""For what the session cannot do there: send a read once more, limit idleness, end an answer that drips."""
+
 
 @pytest.fixture
 def plain_environment(monkeypatch, tmp_path):
