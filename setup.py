@@ -42,10 +42,10 @@ EXTRAS["test-compat"] = [
     "opentelemetry-instrumentation-requests>=0.51b0",
     "opentelemetry-instrumentation-urllib3>=0.51b0",
     "opentelemetry-sdk>=1.30",
-    "requests-mock>=1.12",
+    "requests-mock>=1.12.1",
     "responses>=0.25.3",
     "sentry-sdk>=2.20",
-    "vcrpy>=7.0",
+    "vcrpy>=8.3",
 ]
 EXTRAS["lint"] = ["mypy>=1.15", "ruff>=0.9", "types-requests>=2.31"]
 EXTRAS["docs"] = ["furo>=2024.1", "myst-parser>=2.0", "sphinx>=7.2"]

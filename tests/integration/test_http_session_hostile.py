@@ -30,7 +30,7 @@ from tests.support.http_sessions import URLLIB3_FUTURE, stock
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
 LONG = b"x" * 400  # at the servers' pace eight seconds; the limits here are over long before
-LIMIT = 0.15
+LIMIT = 0.25
 
 
 def late(call):
@@ -93,6 +93,7 @@ def serve_on(request):
 def test_the_total_time_ends_an_answer_that_drips(session, serve_on, what, method):
     with serve_on(session, SLOW[what]) as server:
         late(lambda: session.request(method, server.url, total_timeout=LIMIT))
+        server.wait_for(lambda s: s.requests)
         assert len(server.requests) == 1
         assert session.get(server.url).json()["connection"] == 1
 
@@ -141,6 +142,7 @@ def test_the_total_time_ends_a_dripping_proxy_and_nothing_was_sent(session):
         with pytest.raises(NotSentError) as caught:
             session.post("https://exchange.invalid/orders", json={}, proxies=proxies, total_timeout=LIMIT)
         assert isinstance(caught.value, requests.RequestException)
+        proxy.wait_for(lambda s: s.requests)
         assert [r.method for r in proxy.requests] == ["CONNECT"]
 
 

@@ -177,7 +177,8 @@ def test_a_timeout_is_no_reason_to_send_again(session):
     with serve(drips(after=1, slowly=b"\r\n" * 5000), echo) as server:
         session.get(f"{server.url}/1")
         with pytest.raises(OutcomeUnknownError):
-            session.get(f"{server.url}/2", total_timeout=0.1)
+            session.get(f"{server.url}/2", total_timeout=0.2)
+        server.wait_for(lambda s: len(s.requests) == 2)
         assert server.targets == ["/1", "/2"]
 
 
