@@ -117,12 +117,12 @@ class PoolState:
             limit = self.config.max_waiting
             claim._owner.waits = self
             if not may_wait:
-                self.give_up_locked(claim, Refusal.TIMEOUT, now)
+                self.give_up_locked(claim, Refusal.TIMEOUT)
             elif stuck(self):
                 alone = all(holder._owner is claim._owner for holder in holders(self))
-                self.give_up_locked(claim, Refusal.DEADLOCK if alone else Refusal.CROSSWISE, now)
+                self.give_up_locked(claim, Refusal.DEADLOCK if alone else Refusal.CROSSWISE)
             elif limit is not None and waiting(self) > limit:
-                self.give_up_locked(claim, Refusal.FULL, now)
+                self.give_up_locked(claim, Refusal.FULL)
             else:
                 claim.gate = threading.Lock()
                 claim.gate.acquire()
@@ -182,9 +182,9 @@ class PoolState:
         if claim.alarm is not None and claim.alarm <= now:
             claim.alarm = None  # it rang, and another was faster
         if late:
-            self.give_up_locked(claim, Refusal.TIMEOUT, now)
+            self.give_up_locked(claim, Refusal.TIMEOUT)
 
-    def give_up_locked(self, claim: Claim, refusal: Refusal, now: float) -> None:
+    def give_up_locked(self, claim: Claim, refusal: Refusal) -> None:
         """
         Take a waiter out, unless it was served in the meantime: then the client is its own and nothing is refused.
 
@@ -201,7 +201,6 @@ class PoolState:
             self.tell_locked("exhausted", "full")
         self._refuse_locked(claim, refusal)
         self.unqueue_locked(claim)
-        self.serve_locked(now)  # the next one is the first now, and may have to set an alarm
 
     def withdraw_locked(self, claim: Claim, now: float) -> None:
         """The caller was interrupted: give back whatever the claim has, or had been handed meanwhile."""
@@ -211,7 +210,7 @@ class PoolState:
             # A client that no user code has touched since it was idle goes back as it was.
             self.finish_locked(claim, now, "interrupted" if claim.touched else None, used=False, checked=False)
         else:
-            self.serve_locked(now)
+            self.serve_locked(now)  # the next one is the first now, and may have to set an alarm
 
     def drop_slot_locked(self, claim: Claim, now: float) -> None:
         """The claim makes no client: its place goes to the next waiter, who must not sleep on."""

@@ -6,8 +6,9 @@ import threading
 import pytest
 
 from hireliab.errors import ConfigError, PoolCreateError, PoolDownError, PoolStoppedError, PoolTimeoutError
-from hireliab.exchange import _pool_backoff
+from hireliab.exchange import _pool_backoff, _pool_queue
 from hireliab.exchange._pool_lease import Status, this_thread
+from hireliab.exchange._pool_state import PoolState
 from hireliab.exchange.connection_pool import ConnectionPool, PoolEvent
 from hireliab.testing import FakeClock
 from tests.support.together import Background
@@ -97,6 +98,58 @@ def test_a_client_that_no_list_knows_is_found(pool_of, make):
     pool = idle_pool(pool_of, 1)
     pool._state.idle.clear()
     assert pool.acquire().client is make.made[0]
+
+
+def test_a_client_whose_maker_was_killed_at_the_lending_is_one_of_the_pool(pool_of, monkeypatch):
+    pool = pool_of(max_connections=1)
+    lend = PoolState.lend_locked
+
+    def killed(*args):
+        lend(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PoolState, "lend_locked", killed)
+        pool.acquire()
+    lease = pool.acquire()
+    assert pool.stats().size == 1
+    with pytest.raises(PoolTimeoutError):
+        pool.acquire(timeout=0)
+    lease.release()
+
+
+def test_a_client_that_a_signal_handler_gives_back_while_its_thread_queues_is_not_slept_past(pool_of, monkeypatch):
+    pool = pool_of(max_connections=1)
+    lease = Background(pool.acquire).result()
+    lock = threading.Lock
+
+    def interrupted():
+        monkeypatch.undo()
+        lease.release()
+        return lock()
+
+    monkeypatch.setattr(_pool_queue.threading, "Lock", interrupted)
+    with pool.connection() as client:
+        assert client.number == 0
+
+
+def test_a_client_whose_hand_over_was_killed_goes_to_the_waiter_not_to_the_next_comer(pool_of, clock, monkeypatch):
+    pool = pool_of(max_connections=1)
+    lease = pool.acquire()
+    waiter = Background(pool.acquire)
+    clock.wait_parked(1)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PoolState, "hand_over_locked", lambda *_: False)
+        patch.setattr(PoolState, "serve_locked", killed)
+        lease.release()
+    assert len(pool._state.idle) == 1
+    with pytest.raises(PoolTimeoutError):
+        pool.acquire(timeout=0)
+    assert waiter.result().client.number == 0
 
 
 def test_a_lent_client_that_is_doomed_does_not_come_back(pool_of, make):
