@@ -187,6 +187,25 @@ def test_nobody_is_asked_whether_ctrl_c_breaks_a_client(pool_of, make):
     assert make.made[0].closed == 1
 
 
+def test_a_waiter_gets_no_client_of_before_the_invalidation(pool_of, clock, make):
+    pool = pool_of(max_connections=1)
+    lease = pool.acquire()
+    waiter = Background(pool.acquire)
+    clock.wait_parked(1)
+    pool.invalidate_all()
+    lease.release()
+    assert waiter.result().client.number == 1
+    assert make.made[0].closed == 1
+
+
+def test_who_queues_finds_a_dropped_lease_among_living_ones(pool_of, make):
+    pool = pool_of(max_connections=2)
+    lease = Background(pool.acquire).result()
+    pool.acquire()  # dropped
+    assert pool.acquire().client.number == 2
+    lease.release()
+
+
 # -- permits ------------------------------------------------------------------------------------------------------
 
 
