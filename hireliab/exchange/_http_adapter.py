@@ -24,7 +24,8 @@ from hireliab.exchange._http_response import Response
 from hireliab.exchange._http_wire import STOCK, Stack, Watch, current, watched_pool
 
 _HOSTS = 8
-_PER_HOST = 4  # idle connections kept for each host; no limit on how many are open
+# Idle connections kept for each host; no limit on how many are open. urllib3.future takes it for that limit.
+_PER_HOST = 4 if STOCK else 10
 _GIVE_UP = 20  # seconds without an acknowledgement after which the kernel calls a connection dead
 
 _left_behind: list[Any] = []

@@ -56,6 +56,10 @@ class HTTPBodyTimeoutError(ResponseTimeoutError, theirs.ReadTimeout, theirs.Conn
     """The request went out, at least in part, and no whole answer came in time."""
 
 
+class HTTPConnectTimeoutLaterError(ResponseTimeoutError, theirs.ConnectTimeout):
+    """A further hop of a call that was sent found no connection in time."""
+
+
 class HTTPResponseLostError(ResponseLostError, theirs.ConnectionError):
     """
     The connection broke after a byte of the request may have left.
@@ -74,10 +78,6 @@ class HTTPTLSLostError(HTTPResponseLostError, theirs.SSLError):
 
 class HTTPProxyLostError(HTTPResponseLostError, theirs.ProxyError):
     """The connection through the proxy broke, or a further hop of a call found none."""
-
-
-class HTTPConnectTimeoutLaterError(HTTPResponseLostError, theirs.ConnectTimeout):
-    """A further hop of a call that was sent found no connection in time."""
 
 
 class HTTPBodyLostError(ResponseLostError, theirs.ChunkedEncodingError):
@@ -149,13 +149,14 @@ def translate(error: BaseException, watch: Watch | None, method: str, url: str, 
 def _seen(error: BaseException, watch: Watch, what: str) -> HireliabError:
     kind = _kind(error)
     if not watch.sent:
-        cause = "the total time is over" if watch.stopped or watch.timed_out else words(error)
+        over = watch.stopped or watch.timed_out
+        cause = "the total time is over" if over else words(error)
+        if over or isinstance(root(error), TimeoutError):
+            kind = theirs.ConnectTimeout
         if watch.earlier:
             return _LATER.get(kind, HTTPResponseLostError)(
                 f"{what}: no connection for a further hop ({cause}), the call was sent before; look before repeating it"
             )
-        if watch.stopped or watch.timed_out or isinstance(root(error), TimeoutError):
-            kind = theirs.ConnectTimeout
         return _CONNECT.get(kind, HTTPConnectError)(
             f"{what}: no connection ({cause}), nothing was sent; it may be tried again"
         )
@@ -180,7 +181,12 @@ def _seen(error: BaseException, watch: Watch, what: str) -> HireliabError:
 def _unseen(error: BaseException, what: str) -> HireliabError:
     kind = _kind(error)
     inner = root(error)
-    never = isinstance(_reason(error), urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
+    reason = _reason(error)
+    # A proxy's error has that of its connection in it. Of TLS, only a refused certificate is surely of the handshake.
+    reason = getattr(reason, "original_error", reason)
+    never = isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError) or (
+        kind is theirs.SSLError and isinstance(inner, ssl.SSLCertVerificationError)
+    )
     if kind is theirs.ConnectTimeout or never:
         return _CONNECT.get(kind, HTTPConnectError)(
             f"{what}: no connection ({words(inner)}), nothing was sent; it may be tried again"

@@ -75,14 +75,14 @@ def _places() -> tuple[Any, ...]:
     return (
         _Base.send, _Base.request, _Base.get_adapter, _Base.prepare_request, HTTPAdapter.send, HTTPAdapter.build_response,
         HTTPConnectionPool.urlopen, HTTPConnection.request, HTTPConnection.getresponse,
-        _Http.putrequest, _Http.endheaders, _Http.getresponse,
+        _Http.putrequest, _Http.endheaders, _Http.getresponse, _Http.send, _Base.merge_environment_settings,
     )  # fmt: skip
 
 
 _modules = (
     "requests.sessions", "requests.sessions", "requests.sessions", "requests.sessions", "requests.adapters",
     "requests.adapters", "urllib3.connectionpool", "urllib3.connection", "urllib3.connection",
-    "http.client", "http.client", "http.client",
+    "http.client", "http.client", "http.client", "http.client", "requests.sessions",
 )  # fmt: skip
 _known: tuple[Any, ...] = (None,) * len(_modules)
 
@@ -104,6 +104,8 @@ def _untouched() -> bool:
         and _Http.putrequest is known[9]
         and _Http.endheaders is known[10]
         and _Http.getresponse is known[11]
+        and _Http.send is known[12]
+        and _Base.merge_environment_settings is known[13]
     ):
         return connections_untouched()
     return _look_again() and connections_untouched()

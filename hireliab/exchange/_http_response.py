@@ -161,8 +161,7 @@ def prepared(made: Made) -> requests.PreparedRequest:
 _folded = re.compile(r"[ \t]*\r?\n[ \t]+")
 
 
-def _raw(_response: Response, made: Made) -> urllib3.HTTPResponse:
-    answer = made.answer
+def _fields(answer: http.client.HTTPResponse) -> list[tuple[str, str]]:
     fields = answer.headers.items()
     if any("\n" in value for _, value in fields):
         # As urllib3 does it, and in its message too: a field may not be folded any more.
@@ -171,9 +170,21 @@ def _raw(_response: Response, made: Made) -> urllib3.HTTPResponse:
             del answer.headers[name]
         for name, value in fields:
             answer.headers[name] = value
+    return fields
+
+
+def _headers(_response: Response, made: Made) -> CaseInsensitiveDict[str]:
+    fields = _fields(made.answer)
+    headers = CaseInsensitiveDict(fields)
+    # A field that came twice is one with both values, as urllib3 joins them.
+    return headers if len(headers) == len(fields) else CaseInsensitiveDict(urllib3.HTTPHeaderDict(fields))
+
+
+def _raw(_response: Response, made: Made) -> urllib3.HTTPResponse:
+    answer = made.answer
     raw: Any = urllib3.HTTPResponse(
         body=answer,
-        headers=urllib3.HTTPHeaderDict(fields),
+        headers=urllib3.HTTPHeaderDict(_fields(answer)),
         status=answer.status,
         version=answer.version,
         reason=answer.reason,
@@ -205,7 +216,7 @@ def _encoding(content_type: str) -> str | None:
 
 _MAKERS: dict[str, Callable[[Response, Made], Any]] = {
     "raw": _raw,
-    "headers": lambda response, _made: CaseInsensitiveDict(response.raw.headers),
+    "headers": _headers,
     "encoding": lambda _response, made: _encoding(", ".join(made.answer.headers.get_all("content-type") or ())),
     "history": lambda _response, _made: [],
     "cookies": _cookies,

@@ -18,10 +18,9 @@ import io
 import queue
 import select
 import socket
-import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import urllib3
 from urllib3.connection import HTTPConnection
@@ -56,7 +55,6 @@ class Watch:
         limit: Bytes of an answer that is collected in memory; None without a limit.
         read_timeout: Seconds without a byte, for one write or read; None without a limit.
         earlier: A byte of the call that encloses this one had left before.
-        resent: It was sent a second time.
         seen: One of our connections served the call: what follows is true, not only unknown.
         connecting: Inside connect(), or it failed.
         connected: A connection was made for this exchange.
@@ -72,7 +70,7 @@ class Watch:
 
     __slots__ = (
         "answered", "claimed", "connected", "connecting", "deadline", "earlier", "ended", "limit", "max_idle", "monotonic",
-        "read_timeout", "received", "resent", "retry_safe", "seen", "sent", "stopped", "timed_out", "too_long", "wire_limit",
+        "read_timeout", "received", "retry_safe", "seen", "sent", "stopped", "timed_out", "too_long", "wire_limit",
     )  # fmt: skip
 
     def __init__(
@@ -91,7 +89,7 @@ class Watch:
         self.retry_safe = retry_safe
         self.limit = limit
         self.earlier = earlier
-        self.resent = self.claimed = False
+        self.claimed = False
         self.begin(None, stream=False)
 
     def begin(self, read_timeout: float | None, *, stream: bool) -> None:
@@ -168,14 +166,14 @@ class Watch:
 
     def may_resend(self, method: str, body: object) -> bool:
         """
-        Whether the request may go out a second time, on a new connection; asked once, True at most once.
+        Whether the request may go out a second time. From then on only a new connection is taken, on which a call
+        is never stale: True at most once.
 
         Source: shouldRetryRequest of Go's net/http.
         """
         safe = method in SAFE if self.retry_safe is None else self.retry_safe
-        if not safe or self.resent or not self.stale or not (body is None or isinstance(body, str | bytes)):
+        if not safe or not self.stale or not (body is None or isinstance(body, str | bytes)):
             return False
-        self.resent = True
         self.max_idle = -1.0
         return True
 
@@ -221,6 +219,13 @@ class TimedReader(io.RawIOBase):
         if not self.closed and self._raw is not None:
             self._raw.close()
         super().close()
+
+
+class _Through(NamedTuple):
+    """The two methods of a socket that a watch uses; it writes through http.client, which others may have wrapped."""
+
+    settimeout: Callable[[float | None], None]
+    sendall: Callable[[Any], None]
 
 
 class Watched(HTTPConnection):
@@ -306,8 +311,8 @@ class Watched(HTTPConnection):
             self.connect()
         watch = self.watch or self._take_watch()
         if isinstance(data, bytes):
-            sys.audit("http.client.send", self, data)  # as http.client does
-            watch.write(self.sock, data)
+            through: Any = _Through(self.sock.settimeout, super().send)
+            watch.write(through, data)
         else:
             watch.before_write(self.sock)
             super().send(data)

@@ -7,6 +7,7 @@ import gzip
 import http.client
 import pickle
 import socket
+import tracemalloc
 
 import pytest
 import requests
@@ -179,6 +180,17 @@ def test_nothing_is_sent_a_third_time(session, network, way):
     assert isinstance(error, errors.ResponseLostError)
     assert not error.stale
     assert len(network.sockets) == 2
+
+
+def test_another_idle_connection_is_no_new_one(session, network, way):
+    warm(session, network, [reply(b"slowly"), b""], b"", reply())
+    stream = session.get("http://venue.test/", stream=True)
+    network.scripts.append([reply(), b"", reply()])
+    session.get("http://venue.test/")
+    assert stream.content == b"slowly"  # now both connections are idle
+    network.scripts.append([reply()])
+    assert session.get("http://venue.test/").status_code == 200
+    assert list(map(len, network.sent)) == [3, 1, 1]
 
 
 def test_a_new_connection_that_dies_is_no_reason_to_send_again(session, network, way):
@@ -408,6 +420,23 @@ def test_a_further_hop_without_a_connection_does_not_say_that_nothing_was_sent(s
     assert isinstance(error, requests.ConnectionError)
 
 
+def test_a_further_hop_for_which_no_time_is_left_is_a_time_out_of_an_unknown_outcome(session, network, way, clock):
+    def slow():
+        clock.advance(4.0)
+        return reply(status="307 Temporary Redirect", headers=[("Location", "http://other.test/")])
+
+    def connect():
+        clock.advance(2.0)
+        return [reply()]
+
+    warm(session, network, slow)
+    network.scripts.append(connect)
+    error = caught(lambda: session.post("http://venue.test/order", total_timeout=5.0))
+    assert isinstance(error, errors.ResponseTimeoutError)
+    assert isinstance(error, requests.ConnectTimeout)
+    assert network.sent[1] == []
+
+
 def test_a_hooks_request_without_a_connection_does_not_say_that_nothing_was_sent(session, network):
     network.scripts.append([reply()])
     with pytest.raises(errors.OutcomeUnknownError):
@@ -425,10 +454,22 @@ def test_an_answer_that_is_too_long_is_not_collected(network, way, clock, name):
     }[name]
     with Session(max_response_bytes=100_000, clock=clock) as session:
         warm(session, network, answer)
+        tracemalloc.start()
         error = caught(lambda: session.get(URL))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
     assert isinstance(error, errors.MalformedResponseError)
     assert isinstance(error, requests.RequestException)
     assert "100000 bytes" in str(error)
+    assert peak < 3_000_000
+
+
+def test_an_answer_that_grows_on_the_wire_alone_is_not_read_on(network, way, clock):
+    with Session(max_response_bytes=100_000, clock=clock) as session:
+        warm(session, network, b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000 + reply())
+        error = caught(lambda: session.get(URL))
+    assert isinstance(error, errors.MalformedResponseError)
+    assert network.sockets[0].closed
 
 
 def test_an_answer_of_just_the_limit_is_collected(network, way, clock):

@@ -15,6 +15,7 @@ from requests.cookies import RequestsCookieJar
 from urllib3.connectionpool import HTTPConnectionPool
 
 from hireliab.exchange import http_session
+from hireliab.exchange._http_adapter import Adapter
 from hireliab.exchange._http_wire import Watched
 from hireliab.exchange.http_session import Session
 from tests.support.http_fakes import Network, reply
@@ -156,6 +157,19 @@ def test_a_subclass_that_overrides_request_keeps_the_short_way(network, ways):
     assert ways == ["long", "short"]
 
 
+def test_an_adapter_that_overrides_is_asked(session, ways):
+    class Sub(Adapter):
+        def send(self, *args, **kwargs):
+            asked.append(1)
+            return super().send(*args, **kwargs)
+
+    asked = []
+    session.mount("http://", Sub())
+    session.get(HOME)
+    session.get(HOME)
+    assert len(asked) == 2
+
+
 class Proxy:
     """As wrapt's: it says that it is a function, and that it equals the one it wraps."""
 
@@ -191,6 +205,8 @@ REPLACED = [
     (http.client.HTTPConnection, "putrequest"),
     (http.client.HTTPConnection, "endheaders"),
     (http.client.HTTPConnection, "getresponse"),
+    (http.client.HTTPConnection, "send"),
+    (requests.Session, "merge_environment_settings"),
     (urllib3.connection.HTTPConnection, "request"),
 ]
 
