@@ -295,7 +295,7 @@ class PoolState:
             claim.open_gate()
             if self.waiting and self.waiting[0] is claim._ref:  # else somebody served the queue in between
                 self.waiting.popleft()
-            if self.waiting and self.may_make_at_locked() < math.inf:
+            if self.waiting and len(self.entries) < self.config.max_connections:
                 self.serve_locked(now)  # the next one is the first now, and has an alarm to set
             return True
         return False

@@ -299,6 +299,9 @@ class ConnectionPool(PoolEngine[C]):
         limit = timeout if timeout is _TIMEOUT else self._limit(timeout)
         if self._inline:
             self._tend_inline()
+        state = self._state
+        if state.waiting:  # a peek: looked at again under the lock
+            return self._acquire_slowly(limit)
         now = self._monotonic() if self._timed else 0.0
         lease: Lease[C] = Lease()
         me = lease._ref = _ref(lease)
@@ -309,7 +312,6 @@ class ConnectionPool(PoolEngine[C]):
             lease._owner = this_thread()
         if self._leaky:
             lease._taken = (self._monotonic(), where_acquired())
-        state = self._state
         with state.lock:
             idle = state.idle
             # The short way, when nobody waits and the client used last is good. From the last comparison to the end of

@@ -67,7 +67,7 @@ MUTANTS = [
     ("a stale hint is a deadlock", _PICTURE, "return all(id(claim._owner) in waiters for claim in holders(state))", "return True"),
     ("a lease handed over is still mine", _LEASE, "        self._owner = this_thread()  # handed", "        # handed"),
     ("a client passed on wakes nobody", _STATE, "            claim.open_gate()\n            if self.waiting and", "            if self.waiting and"),
-    ("a client passed on leaves the next without an alarm", _STATE, "            if self.waiting and self.may_make_at_locked() < math.inf:", "            if False:"),
+    ("a client passed on leaves the next without an alarm", _STATE, "            if self.waiting and len(self.entries) < self.config.max_connections:", "            if False:"),
     ("a doomed client is passed on", _STATE, "            and self.direct\n            and entry.doom is None\n", "            and self.direct\n"),
     ("an unreset client is passed on", _STATE, "            and self.direct\n            and entry.doom", "            and entry.doom"),
     ("a client is passed on twice", _STATE, "            and entry.holder is lease._ref\n        ):", "        ):"),

@@ -134,22 +134,34 @@ def test_a_client_that_a_signal_handler_gives_back_while_its_thread_queues_is_no
 
 
 def test_a_client_whose_hand_over_was_killed_goes_to_the_waiter_not_to_the_next_comer(pool_of, clock, monkeypatch):
-    pool = pool_of(max_connections=1)
+    pool = pool_of(max_connections=1, max_lifetime=1e6)
     lease = pool.acquire()
-    waiter = Background(pool.acquire)
-    clock.wait_parked(1)
+    waiters = []
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(PoolState, "hand_over_locked", lambda *_: False)
-        patch.setattr(PoolState, "serve_locked", killed)
-        lease.release()
-    assert len(pool._state.idle) == 1
+    def meanwhile():
+        # Between the next comer's first look at the queue and its lock.
+        waiters.append(Background(pool.acquire))
+        clock.wait_parked(1)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(PoolState, "hand_over_locked", lambda *_: False)
+            patch.setattr(PoolState, "serve_locked", killed)
+            lease.release()
+        assert len(pool._state.idle) == 1
+
+    def monotonic(events=iter([lambda: None, meanwhile])):
+        event = next(events)
+        if event is meanwhile:
+            pool._monotonic = clock.monotonic
+        event()
+        return clock.monotonic()
+
+    pool._monotonic = monotonic
     with pytest.raises(PoolTimeoutError):
         pool.acquire(timeout=0)
-    assert waiter.result().client.number == 0
+    assert waiters[0].result().client.number == 0
 
 
 def test_a_lent_client_that_is_doomed_does_not_come_back(pool_of, make):
