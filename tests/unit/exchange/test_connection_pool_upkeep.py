@@ -151,7 +151,9 @@ def test_a_client_whose_hand_over_was_killed_goes_to_the_waiter_not_to_the_next_
             lease.release()
         assert len(pool._state.idle) == 1
 
-    def monotonic(events=iter([lambda: None, meanwhile])):
+    events = iter([lambda: None, meanwhile])
+
+    def monotonic():
         event = next(events)
         if event is meanwhile:
             pool._monotonic = clock.monotonic
