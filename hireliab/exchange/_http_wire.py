@@ -200,6 +200,9 @@ class TimedReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def flush(self) -> None:
+        """Nothing: an answer that is dropped unread asks for it when this is closed, and complains of an error (3.13)."""
+
     def readinto(self, buffer: Any) -> int:
         watch = self._watch
         if watch.deadline is not None:
@@ -331,7 +334,11 @@ class Watched(HTTPConnection):
         watch = self.watch or self._take_watch()
         watch.before_answer()
         response = super().getresponse()
-        watch.check_head()
+        try:
+            watch.check_head()
+        except http.client.RemoteDisconnected:
+            response.close()
+            raise
         self.idle_since = watch.monotonic()
         self.keep = keep_alive(response.headers.get("keep-alive"))
         return response

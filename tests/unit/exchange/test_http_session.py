@@ -538,6 +538,16 @@ def test_a_failed_call_leaves_nothing_for_the_collector_to_complain_of(session, 
     assert not complaints
 
 
+def test_an_answer_that_a_failing_hook_drops_leaves_nothing_for_the_collector_to_complain_of(session, network, monkeypatch):
+    complaints = []
+    monkeypatch.setattr("sys.unraisablehook", complaints.append)
+    network.scripts.append([reply()])
+    with pytest.raises(errors.OutcomeUnknownError):
+        session.post(URL, hooks={"response": lambda *_, **__: session.get(PLACE)})
+    gc.collect()
+    assert not complaints
+
+
 # -- watched by other parts ---------------------------------------------------------------------------------------
 
 
