@@ -85,7 +85,7 @@ class Check(Conduct, Kills):
 
     def after_restore(self):
         """The journal came from a back-up: what it holds at the end must be what the exchange holds."""
-        self.told, self.phases, self.claims = Counter(), Counter(), 0
+        self.told, self.phases, self.decided, self.claims = Counter(), Counter(), Counter(), 0
         self.sums()
         self.ends()
         swept = {order for note in self.promises if note["t"] == "swept" for order in note["orders"]}
