@@ -19,6 +19,7 @@ import queue
 import select
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that change nothing. PUT and DELETE may be repeated by RFC 9110, but an exchange's cancel that answers
 "no such order" the second time confuses a bot."""
 
+_NEVER = -1.0  # seconds of silence after which a connection is not used again
 _JOIN = 65536  # bytes of head and body that go out as one write
 _OVERHEAD = 65536  # bytes of headers and chunk marks that the limit on the wire allows on top of the body
 
@@ -54,7 +56,7 @@ class Watch:
         retry_safe: Whether the call may be sent twice; None: by its method.
         limit: Bytes of an answer that is collected in memory; None without a limit.
         read_timeout: Seconds without a byte, for one write or read; None without a limit.
-        earlier: A byte of the call that encloses this one had left before.
+        earlier: A byte had left before: of an earlier sending, or of the call that encloses this one.
         seen: One of our connections served the call: what follows is true, not only unknown.
         connecting: Inside connect(), or it failed.
         connected: A connection was made for this exchange.
@@ -89,11 +91,12 @@ class Watch:
         self.retry_safe = retry_safe
         self.limit = limit
         self.earlier = earlier
-        self.claimed = False
+        self.claimed = self.sent = False
         self.begin(None, stream=False)
 
     def begin(self, read_timeout: float | None, *, stream: bool) -> None:
-        """Forget what was seen: an exchange begins."""
+        """Forget what was seen: an exchange begins; not that an earlier one of the call was sent."""
+        self.earlier = self.earlier or self.sent
         self.read_timeout = read_timeout
         self.wire_limit = None if stream or self.limit is None else self.limit + _OVERHEAD
         self.received = 0
@@ -188,14 +191,20 @@ current = _Current()
 class TimedReader(io.RawIOBase):
     """Reads a socket, each time with what is left of the time; http.client takes it for the socket."""
 
-    def __init__(self, sock: socket.socket, watch: Watch, raw: Any = None) -> None:
+    surplus = False  # the server said more than its answer
+    finished = False
+
+    def __init__(
+        self, sock: socket.socket, watch: Watch, raw: Any = None, connection: weakref.ref[Watched] | None = None
+    ) -> None:
         self._sock = sock
+        self._connection = connection  # weak: it holds the answer, and the answer holds this
         self._watch = watch
         self._raw = raw  # the socket's own reader, where its count of readers has to delay the socket's close
         self._read: Callable[[Any], int] = sock.recv_into if raw is None else raw.readinto
 
     def makefile(self, *_mode: Any, **_options: Any) -> io.BufferedReader:
-        return io.BufferedReader(self, 16384)
+        return _Buffered(self, 16384)
 
     def readable(self) -> bool:
         return True
@@ -203,7 +212,18 @@ class TimedReader(io.RawIOBase):
     def flush(self) -> None:
         """Nothing: an answer that is dropped unread asks for it when this is closed, and complains of an error (3.13)."""
 
-    def readinto(self, buffer: Any) -> int:
+    def end(self, surplus: bool) -> None:
+        """The answer was read, or is not read on; what lies in a buffer would be lost, or come too late."""
+        pending: Any = getattr(self._sock, "pending", None)  # of TLS
+        if surplus or (pending is not None and pending()):
+            self.surplus = True
+            connection = None if self._connection is None else self._connection()
+            if connection is not None:
+                connection.keep = _NEVER
+
+    def readinto(self, buffer: Any) -> int | None:  # type: ignore[override, unused-ignore]
+        if self.finished:
+            return None
         watch = self._watch
         if watch.deadline is not None:
             self._sock.settimeout(watch.patience())
@@ -221,6 +241,19 @@ class TimedReader(io.RawIOBase):
     def close(self) -> None:
         if not self.closed and self._raw is not None:
             self._raw.close()
+        super().close()
+
+
+class _Buffered(io.BufferedReader):
+    """What http.client reads an answer from, and closes when it has it."""
+
+    raw: TimedReader
+
+    def close(self) -> None:
+        raw = self.raw
+        if not raw.closed and not raw.finished:
+            raw.finished = True  # looking is not to read
+            raw.end(bool(self.peek(1)))
         super().close()
 
 
@@ -327,7 +360,8 @@ class Watched(HTTPConnection):
             self.send(b"".join(held))
 
     def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
-        reader: Any = TimedReader(sock, self.watch or self._take_watch(), sock.makefile("rb", buffering=0))
+        watch = self.watch or self._take_watch()
+        reader: Any = TimedReader(sock, watch, sock.makefile("rb", buffering=0), weakref.ref(self))
         return http.client.HTTPResponse(reader, *args, **kwargs)
 
     def getresponse(self) -> Any:
@@ -340,7 +374,8 @@ class Watched(HTTPConnection):
             response.close()
             raise
         self.idle_since = watch.monotonic()
-        self.keep = keep_alive(response.headers.get("keep-alive"))
+        # After a 1xx the answer proper is still to come, and would be taken for that of the next request.
+        self.keep = keep_alive(response.headers.get("keep-alive")) if response.status >= 200 else _NEVER
         return response
 
 

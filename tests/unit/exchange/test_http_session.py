@@ -440,7 +440,7 @@ def test_a_further_hop_for_which_no_time_is_left_is_a_time_out_of_an_unknown_out
 def test_a_hooks_request_without_a_connection_does_not_say_that_nothing_was_sent(session, network):
     network.scripts.append([reply()])
     with pytest.raises(errors.OutcomeUnknownError):
-        session.post(URL, hooks={"response": lambda *_, **__: session.get(PLACE)})
+        session.post(URL, hooks={"response": lambda answer, **__: (answer.content, session.get(PLACE))})
 
 
 @pytest.mark.parametrize("name", ["declared", "chunked", "endless", "gzip"])
@@ -543,7 +543,7 @@ def test_an_answer_that_a_failing_hook_drops_leaves_nothing_for_the_collector_to
     monkeypatch.setattr("sys.unraisablehook", complaints.append)
     network.scripts.append([reply()])
     with pytest.raises(errors.OutcomeUnknownError):
-        session.post(URL, hooks={"response": lambda *_, **__: session.get(PLACE)})
+        session.post(URL, hooks={"response": lambda answer, **__: (answer.content, session.get(PLACE))})
     gc.collect()
     assert not complaints
 
