@@ -499,8 +499,13 @@ def test_ctrl_c_during_the_send_reaches_the_caller_and_the_order_is_decided_in_t
 
     exchange.script.append(interrupted)
     transaction = market(pipeline)
-    with pytest.raises(KeyboardInterrupt):
-        pipeline.execute(transaction)
+    # A shell starts what runs in its background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.execute(transaction)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert transaction.state is State.SUBMITTING
     raised.set()
     result = decide(clock, transaction)
