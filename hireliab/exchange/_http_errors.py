@@ -155,7 +155,7 @@ def _seen(error: BaseException, watch: Watch, what: str) -> HireliabError:
             kind = theirs.ConnectTimeout
         if watch.earlier:
             return _LATER.get(kind, HTTPResponseLostError)(
-                f"{what}: no connection for a further hop ({cause}), the call was sent before; look before repeating it"
+                f"{what}: no connection for a further sending ({cause}), the call was sent before; look before repeating it"
             )
         return _CONNECT.get(kind, HTTPConnectError)(
             f"{what}: no connection ({cause}), nothing was sent; it may be tried again"

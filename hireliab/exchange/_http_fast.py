@@ -129,13 +129,15 @@ def _look_again() -> bool:
 class Target:
     """One URL, as requests prepares it, and the pool of its host."""
 
-    __slots__ = ("adapter", "head", "path", "pool", "url")
+    __slots__ = ("adapter", "head", "own", "path", "pool", "retries", "url")
 
     def __init__(self, url: str, path: str, head: str, adapter: Adapter, pool: Any) -> None:
         self.url = url
         self.path = path
         self.head = head  # of the request, from the version to the Host header
         self.adapter = adapter
+        self.own: dict[str, Any] = adapter.__dict__
+        self.retries = adapter.max_retries
         self.pool = weakref.ref(pool)  # requests closes a pool by letting go of it
 
 
@@ -175,7 +177,7 @@ class Lane:
             adapter = session.get_adapter(whole)
             if type(adapter) is not Adapter or scheme not in ("http", "https") or "#" in rest:
                 return None
-            if any(get_auth_from_url(whole)):
+            if any(get_auth_from_url(whole)) or adapter.max_retries.total != 0 or adapter.max_retries.read is not False:
                 return None
             verify = self.verify
             if self.trust_env:
@@ -272,6 +274,10 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
         target = lane.target(session, base)
         if target is None:
             return None
+    own = target.own
+    if "send" in own or own["max_retries"] is not target.retries:  # somebody else's, put there meanwhile
+        session._lane = None
+        return None
     if params:
         encoded = _encoded(params)
         if encoded is None:
@@ -359,7 +365,10 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
     try:
         message = f"{method} {path}{target.head}{block}\r\n".encode("latin-1") + wire
         sys.audit("http.client.send", connection, message)  # as http.client does
-        watch.write(connection.sock, message)
+        try:  # noqa: SIM105 -- costs less
+            watch.write(connection.sock, message)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # as urllib3: the server may have answered before it closed
         watch.before_answer()
         reader: Any = TimedReader(connection.sock, watch)
         answer = http.client.HTTPResponse(reader, method=method)
@@ -378,7 +387,7 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
     except BaseException:
         _drop(connection, answer)  # half an answer must not be what the next request reads
         raise
-    if answer.will_close or answer.status < 200 or not answer.isclosed() or pool.pool is not stack:
+    if answer.will_close or answer.status < 200 or not answer.isclosed() or reader.surplus or pool.pool is not stack:
         connection.close()
     else:
         connection.idle_since = now
@@ -391,7 +400,7 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
     made.answer, made.received, made.elapsed = answer, len(content), now - started
     try:
         if "content-encoding" in names and content:
-            content = decoded(content, answer.headers.get("content-encoding"), watch.limit)
+            content = decoded(content, ", ".join(answer.headers.get_all("content-encoding") or ()), watch.limit)
         elif watch.limit is not None and len(content) > watch.limit:
             raise TooLongError
     except CONNECTION as error:

@@ -50,6 +50,7 @@ class Peer:
     def __init__(self, server, sock, number):
         self.server, self.sock, self.number = server, sock, number
         self._file = sock.makefile("rb")
+        self._method = None  # of the request read last
 
     def read(self):
         """The next request, recorded; None when the client has closed."""
@@ -79,6 +80,7 @@ class Peer:
             body = self._file.read(int(known["content-length"]))
             raw += body
         request = Request(self.number, method, target, headers, body, raw)
+        self._method = method
         with self.server.changed:
             self.server.requests.append(request)
             self.server.changed.notify_all()
@@ -95,7 +97,7 @@ class Peer:
             headers.append(("Content-Type", "application/json"))
         if length:
             headers.append(("Content-Length", str(len(body))))
-        self.send(head(status, headers) + body)
+        self.send(head(status, headers) + (b"" if self._method == "HEAD" else body))
 
     def drip(self, data, interval=0.02):
         """`data` byte by byte, `interval` seconds apart, until the client leaves or the server stops."""
