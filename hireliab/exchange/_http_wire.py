@@ -18,7 +18,9 @@ import io
 import queue
 import select
 import socket
+import sys
 import threading
+import types
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -186,6 +188,24 @@ class _Current(threading.local):
 
 
 current = _Current()
+
+
+def enclosing() -> Watch | None:
+    """
+    The watch of the call around this one, if there is one.
+
+    Ctrl-C may keep a call from taking its watch away. Its limits must not become those of all later calls, so a
+    watch counts only while a function of ours further out has it.
+    """
+    watch = current.watch
+    if watch is not None:
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame.f_globals.get("__package__") == __package__ and frame.f_locals.get("watch") is watch:
+                return watch
+            frame = frame.f_back
+        current.watch = None
+    return None
 
 
 class TimedReader(io.RawIOBase):

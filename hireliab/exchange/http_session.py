@@ -28,7 +28,7 @@ from hireliab.exchange._http_environment import Environment, WithoutEnvironment
 from hireliab.exchange._http_errors import HTTPDeadlineError, subject
 from hireliab.exchange._http_fast import Lane, attempt
 from hireliab.exchange._http_response import Response
-from hireliab.exchange._http_wire import Watch, current
+from hireliab.exchange._http_wire import Watch, current, enclosing
 from hireliab.exchange.connection_pool import ConnectionPool, PoolConfig
 
 __all__ = ["Response", "Session", "pool_of_sessions"]
@@ -185,7 +185,7 @@ class Session(requests.Session):
             url = self._joined(url)
         if timeout is _SESSIONS:
             timeout = self.timeout
-        outer = current.watch
+        outer = enclosing()
         if watch is None:
             watch = self._new_watch(outer, (method, url), total_timeout, retry_safe, max_idle)
         if (
@@ -230,7 +230,7 @@ class Session(requests.Session):
         retry_safe = kwargs.pop("retry_safe", None)
         max_idle = kwargs.pop("max_idle", None)
         watch = kwargs.pop("watch", None)
-        outer = current.watch
+        outer = enclosing()
         if watch is None:
             if outer is not None and not outer.claimed:
                 watch = outer  # `request` made it for this

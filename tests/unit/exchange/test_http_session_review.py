@@ -8,6 +8,7 @@ from urllib3.util import Retry
 
 from hireliab import errors
 from hireliab.exchange import http_session
+from hireliab.exchange._http_wire import Watch, current
 from hireliab.exchange.http_session import Session
 from tests.support.http_fakes import Network, reply
 
@@ -166,3 +167,12 @@ def test_an_answer_that_came_before_the_request_was_written_is_read(session, net
     sock.sendall = sendall
     assert session.post(HOME, data=b"x" * 1000).status_code == 413
     assert len(sock.sent) == 2
+
+
+# -- Ctrl-C -------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_that_ctrl_c_cut_off_at_its_very_end_limits_no_later_call(session, network, way, clock, monkeypatch):
+    monkeypatch.setattr(current, "watch", Watch(clock.monotonic, deadline=clock.monotonic() - 1))  # what it leaves
+    warm(session, network, reply(b"second"))
+    assert session.get(HOME).content == b"second"
