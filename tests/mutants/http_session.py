@@ -64,10 +64,21 @@ MUTANTS = [
     ("the query is shown", _ERRORS, "{parts.path}", "{parts.path}?{parts.query}"),
     ("the cause shows the query", _ERRORS, "    made.__cause__ = root(error)\n", "    made.__cause__ = error\n"),
     ("the proxies are read again", _ENVIRONMENT, "        if not self._proxies:\n            return {}\n", "        if True:\n            return urllib.request.getproxies()\n"),
+    ("a surplus is overlooked", _WIRE, "        if surplus or (", "        if ("),
+    ("a surplus is overlooked, the short way", _FAST, "or reader.surplus ", ""),
+    ("a surplus is overlooked, the long way", _WIRE, "                connection.keep = _NEVER\n", "                pass\n"),
+    ("a preliminary answer is the whole", _WIRE, " if response.status >= 200 else _NEVER", ""),
+    ("a second sending forgets the first", _WIRE, "        self.earlier = self.earlier or self.sent\n", ""),
+    ("one encoding of two is undone", _FAST, '", ".join(answer.headers.get_all("content-encoding") or ())', 'answer.headers.get("content-encoding")'),
+    ("a replaced adapter is not asked", _FAST, '"send" in own or ', ""),
+    ("the adapter's retries are not asked", _FAST, ' or own["max_retries"] is not target.retries', ""),
+    ("an early answer is not read", _FAST, "except (BrokenPipeError, ConnectionResetError):", "except ZeroDivisionError:"),
+    ("an interrupted call limits the next", _WIRE, "        current.watch = None\n    return None\n", "    return watch\n"),
 ]  # fmt: skip
 
 TESTS = [
     "tests/unit/exchange/test_http_session.py",
+    "tests/unit/exchange/test_http_session_review.py",
     "tests/unit/exchange/test_http_session_ways.py",
     "tests/unit/exchange/test_http_session_environment.py",
 ]
