@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
 VERSION: dict[str, str] = {}
@@ -8,7 +9,7 @@ exec((HERE / "hireliab" / "_version.py").read_text(encoding="utf-8"), VERSION)  
 
 # Each lower bound is the version that the lowest-versions job of .ci/run passes with on Python 3.10.
 REQUIRED = [
-    "apprise>=1.7",
+    "apprise>=1.8",
     "click>=8.1",
     "cryptography>=42",
     "filelock>=3.13",
@@ -22,17 +23,31 @@ REQUIRED = [
 EXTRAS = {
     "cli": ["rich>=13"],
     "fast": ["orjson>=3.10"],
-    "test": ["hypothesis>=6.90", "orjson>=3.10", "pytest>=7.4", "pytest-cov>=4.1", "rich>=13"],
+    "prometheus": ["prometheus-client>=0.20"],
 }
+# What a user may want of it; python -m hireliab.install_high_reliability installs this.
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["test"] = [
+    "aiosmtpd>=1.4.4",
+    "build>=1.0",
+    "hypothesis>=6.90",
+    "pytest>=7.4",
+    "pytest-cov>=4.1",
+    *EXTRAS["all"],
+]
 # What the benchmarks compare with; each lower bound is the version with which they ran.
 EXTRAS["bench"] = [
+    'amqpstorm>=3.1; python_version >= "3.11"',
     "backoff>=2.2.1",
     "circuitbreaker>=2.0",
     "dbos>=3.4",
     "httpx>=0.27",
     'interlock-cb>=2.7; python_version >= "3.11"',
+    "kombu>=5.3",
+    "matplotlib>=3.8",
     "purgatory>=3.0.1",
     "pyrate-limiter>=4.0.1",
+    "rich>=13",
     "sqlalchemy>=2.0.30",
     "stamina>=24.3",
 ]
@@ -49,7 +64,14 @@ EXTRAS["test-compat"] = [
 ]
 EXTRAS["lint"] = ["mypy>=1.15", "ruff>=0.9", "types-requests>=2.31"]
 EXTRAS["docs"] = ["furo>=2024.1", "myst-parser>=2.0", "sphinx>=7.2"]
-EXTRAS["all"] = sorted({requirement for name in ("cli", "fast") for requirement in EXTRAS[name]})
+
+
+class SourceDistribution(sdist):
+    """Without tests: setuptools takes the few files at the top of their folder, which are of no use alone."""
+
+    def make_release_tree(self, base_dir, files):  # noqa: ANN001, ANN201 - setuptools has no types here
+        super().make_release_tree(base_dir, [file for file in files if Path(file).parts[0] != "tests"])
+
 
 setup(
     name="hireliab",
@@ -60,6 +82,7 @@ setup(
     author="The hireliab developers",
     license="Apache-2.0",
     python_requires=">=3.10",
+    cmdclass={"sdist": SourceDistribution},
     packages=find_packages(include=["hireliab", "hireliab.*"]),
     package_data={"hireliab": ["py.typed"]},
     install_requires=REQUIRED,

@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m benchmarks [name …] [--quick] [--json FILE]``; see README.rst beside this file."""
+"""Benchmarks: ``python -m benchmarks [name …] [--quick] [--json FILE] [--plot DIR]``; see README.rst beside this file."""

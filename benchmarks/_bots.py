@@ -25,6 +25,7 @@ from hireliab import (
     Verdict,
 )
 from hireliab.exchange.transaction import Record
+from hireliab.messaging.outbox import OutboxEvent
 
 PLACED = "placed"
 NOT_PLACED = "not placed"
@@ -177,10 +178,10 @@ class TimedJournal(SQLiteJournal):
         self._waits = threading.Lock()  # guards waited_ns
         self.waited_ns = 0
 
-    def write(self, record: Record, *, cause: str, barrier: bool) -> None:
+    def write(self, record: Record, *, cause: str, barrier: bool, event: OutboxEvent | None = None) -> None:
         """See `Journal.write`."""
         began = time.perf_counter_ns()
-        super().write(record, cause=cause, barrier=barrier)
+        super().write(record, cause=cause, barrier=barrier, event=event)
         if barrier:
             took = time.perf_counter_ns() - began
             with self._waits:

@@ -12,10 +12,11 @@ import importlib.metadata
 import statistics
 import timeit
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import harness
+from benchmarks import _goals, harness
+from benchmarks._goals import Goal, goal
 
 
 class BrokenError(Exception):
@@ -129,7 +130,7 @@ def rows(costs: Sequence[Cost]) -> list[tuple[str, ...]]:
     """For `harness.table`."""
     return [
         (
-            cost.name if not cost.problem else f"{cost.name} NOT COUNTED",
+            harness.named(cost.name, cost.problem),
             cost.nanoseconds.text(),
             "1" if cost.ratio is None else f"{cost.ratio:.1f}",
         )
@@ -146,11 +147,37 @@ def find(costs: Sequence[Cost], name: str) -> Cost | None:
 
 
 def against(costs: Sequence[Cost], ours: str, theirs: str) -> str:
-    """Such as "12.3x as fast as pybreaker", or that it is missing."""
+    """Such as "12.3 x as fast as pybreaker", or why that is not said."""
     mine, other = find(costs, ours), find(costs, theirs)
     if mine is None or other is None:
         return f"{theirs}: not installed"
+    if mine.problem:
+        return f"{theirs}: not compared, {ours} is not counted"
+    if other.problem:
+        return f"{theirs}: not counted"
     return f"{other.nanoseconds.median / mine.nanoseconds.median:.1f} x as fast as {theirs}"
+
+
+def bare_goal(what: str, costs: Sequence[Cost], ours: str, *, most: float) -> Goal:
+    """How many times the bare call's time ours may take."""
+    mine = find(costs, ours)
+    return goal(f"{what}: against bare", _counted(mine, None if mine is None else mine.ratio), "{:.1f} x its time", most=most)
+
+
+def peer_goal(what: str, costs: Sequence[Cost], ours: str, theirs: str, *, least: float) -> Goal:
+    """How many times as fast as a peer ours has to be."""
+    mine, other = find(costs, ours), find(costs, theirs)
+    share = None if mine is None or other is None or other.problem else other.nanoseconds.median / mine.nanoseconds.median
+    return goal(f"{what}: against {theirs}", _counted(mine, share), "{:.1f} x", least=least)
+
+
+def cost_goal(what: str, cost: Cost | None, text: str, *, most: float) -> Goal:
+    """How many microseconds one call may take."""
+    return goal(what, _counted(cost, None if cost is None else cost.nanoseconds.median / 1000), text, most=most)
+
+
+def _counted(cost: Cost | None, figure: float | None) -> float | None:
+    return None if cost is None or cost.problem else figure
 
 
 def peer(module: str) -> Any:
@@ -180,18 +207,27 @@ def missing(peers: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def report(title: str, lines: Sequence[str], groups: Mapping[str, Sequence[Cost]], extra: Mapping[str, Any]) -> harness.Report:
+def report(
+    title: str,
+    ratios: Sequence[str],
+    goals: Sequence[Goal],
+    tables: Sequence[str],
+    groups: Mapping[str, Sequence[Cost]],
+    **extra: Any,
+) -> harness.Report:
     """
     Put a benchmark's report together.
 
     Args:
-        lines: The ratios, which come first, and the tables.
+        ratios: Lines that come first.
+        tables: Lines that come behind the goals.
         groups: All costs, for JSON and for what does not count.
         extra: Further figures for JSON.
     """
     return harness.Report(
-        lines=(title, "=" * len(title), *lines),
+        lines=(title, "=" * len(title), *ratios, "", *_goals.table(goals), "", *tables),
         data={
+            "goals": [asdict(one) for one in goals],
             **{
                 group: [
                     {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import _goals, harness
+from benchmarks import _goals, _losses, harness
 from benchmarks._goals import Goal, goal
 from benchmarks._http_clients import HTTPX, OURS, PRESET, REQUESTS, URLLIB3
 
@@ -133,22 +133,19 @@ def lines(found: Findings) -> Iterator[str]:
 
 def losses(found: Findings) -> Iterator[str]:
     """Where somebody else is faster."""
-    if not any(found.counted(part, OURS) for part in found.results):
-        yield "hireliab was not measured."
-        return
     lost = [
-        f"{one.name}, {part.name}: {one.rate.median / mine.rate.median:.2f} x"
+        f"  {one.name}, {part.name}: {one.rate.median / mine.rate.median:.2f} x"
         for part, results in found.results.items()
         for one in results
         if (mine := found.counted(part, OURS)) is not None and one.checked and one.rate.median > mine.rate.median
     ]
     lost += [
-        f"{added.what}, {added.scheme}: {added.microseconds.median:.1f} us, more than {ALLOWED_US}"
+        f"  {added.what}, {added.scheme}: {added.microseconds.median:.1f} us, more than {ALLOWED_US}"
         for added in found.added
         if added.microseconds.median > ALLOWED_US
     ]
-    yield "Where hireliab loses (their calls/s as a multiple of ours):" if lost else "hireliab loses to nobody here."
-    yield from (f"  {text}" for text in lost)
+    counts = [found.counted(part, OURS) is not None for part in found.results]
+    yield from _losses.told(lost, counts, "Where hireliab loses (their calls/s as a multiple of ours):")
 
 
 def _part(part: Part, results: Sequence[harness.Result]) -> list[str]:
@@ -156,7 +153,7 @@ def _part(part: Part, results: Sequence[harness.Result]) -> list[str]:
     base = results[0].rate.median
     rows = [
         (
-            one.name if one.checked else f"{one.name} NOT COUNTED",
+            harness.named(one.name, one.problem),
             f"{one.rate.median / base:.2f}",
             one.rate.text(),
             f"{one.p50 * 1000:,.0f}",

@@ -154,10 +154,15 @@ def _start_nginx(folder: Path, nginx: str) -> Server:
         command = [nginx, "-c", str(file), "-p", str(folder), "-e", str(folder / "error.log")]
         with (folder / "stderr").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
-        if _is_up(process, ports):
+        up = False
+        try:
+            up = _is_up(process, ports)
+        finally:  # an interrupt must not leave it behind
+            if not up:
+                process.terminate()  # a killed master would leave its worker
+                process.wait(10.0)
+        if up:
             return Server(version[0] if version else "nginx", folder, ports, process)
-        process.kill()
-        process.wait()
         problem = (folder / "stderr").read_text(encoding="utf-8", errors="replace")[-500:]
     raise RuntimeError(f"nginx does not start: {problem}")
 
@@ -166,8 +171,13 @@ def _start_python(folder: Path) -> Server:
     command = [sys.executable, "-m", "benchmarks._http_python_server", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    line = process.stdout.readline()
-    process.stdout.close()
+    line = b""
+    try:
+        line = process.stdout.readline()
+    finally:
+        process.stdout.close()
+        if not line:  # an interrupt must not leave it behind
+            process.kill()
     if not line:
         raise RuntimeError(f"the Python server does not start: code {process.wait()}")
     return Server("the Python server (install nginx for a faster one)", folder, json.loads(line), process)

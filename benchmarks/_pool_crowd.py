@@ -64,16 +64,17 @@ def _trade(opened: Open, seconds: float) -> tuple[list[tuple[int, int]], int]:
     end = 0
 
     def trade(mine: list[tuple[int, int]]) -> None:
-        came = 0
-
         def work(client: Client) -> None:
             mine.append((came, now()))
             client.use(lambda: time.sleep(HOLD))
 
         try:
             ready.wait()
-            while (came := now()) < end:
+            came = now()
+            while True:  # one turn at least: on a busy machine a thread may begin when the time is over
                 opened.use(work)
+                if (came := now()) >= end:
+                    return
         except BaseException as error:
             failures.append(error)
 

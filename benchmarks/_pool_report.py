@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import _calls, _goals, harness
+from benchmarks import _calls, _goals, _losses, harness
 from benchmarks._calls import Cost
 from benchmarks._goals import Goal, goal
 from benchmarks._pool_crowd import CLIENTS, CONNECT, HOLD, NOISE_NS, SPIKE, SPIKE_LIMIT, THREADS, USE, Spike, bound
@@ -125,10 +125,10 @@ def losses(found: Findings) -> Iterator[str]:
     lost = []
     mine, bare = found.cost(OURS), found.cost(LIFO)
     if (share := _faster(mine, bare)) is not None and share[0] < 1:
-        lost.append(f"{LIFO}, one thread: {1 / share[0]:.1f} x")
+        lost.append(f"  {LIFO}, one thread: {1 / share[0]:.1f} x")
     ours = found.among(OURS)
     lost += [
-        f"{one.name}, {THREADS} threads: {one.rate.median / ours.rate.median:.2f} x as many turns"
+        f"  {one.name}, {THREADS} threads: {one.rate.median / ours.rate.median:.2f} x as many turns"
         for one in found.crowd
         if ours is not None and one.checked and one.rate.median > ours.rate.median
     ]
@@ -136,16 +136,15 @@ def losses(found: Findings) -> Iterator[str]:
         spike = found.spike(OURS, theirs.warm)
         if spike is not None and theirs.all_served.median < spike.all_served.median:
             times = spike.all_served.median / theirs.all_served.median
-            lost.append(f"{theirs.name}, spike from {theirs.warm}: all served {times:.1f} x as early")
-    yield "Where hireliab loses:" if lost else "hireliab loses to nobody here."
-    yield from (f"  {text}" for text in lost)
+            lost.append(f"  {theirs.name}, spike from {theirs.warm}: all served {times:.1f} x as early")
+    yield from _losses.told(lost, [mine is not None, ours is not None])
 
 
 def _crowd(found: Findings) -> list[str]:
     heads = ("pool", "turns/s (low-high)", "wait p50 ms", "p99 ms", "longest ms", "overtaken", "in a queue")
     rows = [
         (
-            one.name if one.checked else f"{one.name} NOT COUNTED",
+            harness.named(one.name, one.problem),
             one.rate.text(),
             f"{one.p50:.2f}",
             f"{one.p99:.2f}",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import _goals, harness
+from benchmarks import _goals, _losses, harness
 from benchmarks._goals import Goal, goal
 from benchmarks._transactions_bots import BOTS, NAIVE_SYNCS, OURS
 from benchmarks._transactions_recovery import Recovery
@@ -172,14 +172,12 @@ def losses(found: Findings) -> Iterator[str]:
     for threads in dict.fromkeys(threads for threads, _ in found.http):
         theirs, ours = (result for of, result in found.http if of == threads)
         if theirs.rate.median > ours.rate.median and theirs.checked and ours.checked:
-            share = f"{theirs.rate.median / ours.rate.median:.1f} x with {_threads(threads)}"
+            share = f"{theirs.rate.median / ours.rate.median:.1f} x with {harness.threads(threads)}"
             shares.setdefault("bare requests bot over HTTP, nothing durable", []).append(share)
-    if not shares:
-        yield "hireliab loses to nobody here."
-        return
-    yield "Where hireliab loses (their orders/s as a multiple of ours):"
-    for bot, figures in shares.items():
-        yield from _wrapped(f"  {bot}: {'; '.join(figures)}")
+    wrapped = [line for bot, figures in shares.items() for line in _wrapped(f"  {bot}: {'; '.join(figures)}")]
+    counts = [result.checked for cell, result in found.speed.items() if cell.bot == OURS]
+    counts += [result.checked for _, result in found.http if result.name == OURS]
+    yield from _losses.told(wrapped, counts, "Where hireliab loses (their orders/s as a multiple of ours):")
 
 
 def _wrapped(text: str) -> list[str]:
@@ -187,11 +185,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _where(cell: Cell) -> str:
-    return f"{_threads(cell.threads)} at {cell.latency * 1000:.0f} ms"
-
-
-def _threads(number: int) -> str:
-    return f"{number} thread" if number == 1 else f"{number} threads"
+    return f"{harness.threads(cell.threads)} at {cell.latency * 1000:.0f} ms"
 
 
 def _speed(found: Findings) -> list[str]:
@@ -200,7 +194,7 @@ def _speed(found: Findings) -> list[str]:
         exchange = CALLS * cell.latency * 1000
         rows.append(
             (
-                cell.bot if result.checked else f"{cell.bot} NOT COUNTED",
+                harness.named(cell.bot, result.problem),
                 f"{cell.latency * 1000:.0f}",
                 str(cell.threads),
                 result.rate.text(),
@@ -226,13 +220,13 @@ def _syncs(found: Findings) -> list[str]:
         measured = (found.syncs.get((bot, threads)) for threads in counts)
         rows.append((bot, *("not measured" if n is None else f"{n:.2f}" for n in measured)))
     title = f"fsync and fdatasync for each order, by strace in runs of their own (naive asks for {NAIVE_SYNCS})"
-    return harness.table(title, ("bot", *map(_threads, counts)), rows)
+    return harness.table(title, ("bot", *map(harness.threads, counts)), rows)
 
 
 def _http(found: Findings) -> list[str]:
     rows = [
         (
-            result.name if result.checked else f"{result.name} NOT COUNTED",
+            harness.named(result.name, result.problem),
             str(threads),
             result.rate.text(),
             f"{result.p50:.1f}",

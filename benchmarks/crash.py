@@ -135,7 +135,10 @@ class Crew:
                     shard = waiting.get_nowait()
                 except queue.Empty:
                     return
-                outcomes.append(self._one(shard))
+                try:
+                    outcomes.append(self._one(shard))
+                except Exception as error:  # a shard that is not heard of must not look like one without a violation
+                    outcomes.append(Outcome(shard=shard, code=2, text=[f"not run to its end: {type(error).__name__}: {error}"]))
 
         threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
         for thread in threads:
@@ -165,15 +168,20 @@ class Crew:
             self._running.add(process)
         text: list[str] = []
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith('{"kills"'):
-                self._told(shard, json.loads(line)["kills"])
-            else:
-                text.append(line.rstrip())
-        code = process.wait()
-        process.stdout.close()
-        with self._lock:
-            self._running.discard(process)
+        try:
+            for line in process.stdout:
+                if line.startswith('{"kills"'):
+                    self._told(shard, json.loads(line)["kills"])
+                else:
+                    text.append(line.rstrip())
+        except BaseException:
+            _kill(process)  # nobody reads what it says any more
+            raise
+        finally:
+            code = process.wait()
+            process.stdout.close()
+            with self._lock:
+                self._running.discard(process)
         outcome = Outcome(shard=shard, code=code, text=text)
         with contextlib.suppress(OSError, ValueError):  # a campaign that could not run has none
             outcome.report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
@@ -187,8 +195,12 @@ class Crew:
             self._over = True
             running = list(self._running)
         for process in running:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -8,17 +8,19 @@ found done.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks import _progress
 
 WIDTH = 100
 
@@ -142,6 +144,7 @@ def interleave(contestants: Sequence[Contestant], *, rounds: int) -> list[list[S
     """
     samples: list[list[Sample]] = [[] for _ in contestants]
     for number in range(rounds + 1):
+        _progress.current.between_rounds(number, rounds)
         turn = list(enumerate(contestants))
         for i, contestant in turn if number % 2 == 0 else reversed(turn):
             sample = contestant.run(number)
@@ -186,6 +189,13 @@ def percentile(ordered: Sequence[int], percent: float) -> int:
 def ratio(ours: Result, theirs: Result) -> Ratio:
     """Our rate as a share of theirs."""
     return Ratio(median=ours.rate.median / theirs.rate.median, worst=ours.rate.low / theirs.rate.high)
+
+
+def quiet(*loggers: str) -> None:
+    """Let these loggers say nothing: what they report is what a benchmark provokes, and printing it takes time."""
+    for name in loggers:
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
 
 
 # -- the machine --------------------------------------------------------------------------------------------------
@@ -291,6 +301,16 @@ def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, wo
     return [title, line(heads), "  ".join("-" * width for width in widths), *map(line, rows)]
 
 
+def named(name: str, problem: str) -> str:
+    """A contestant in a table, marked when its figures do not count."""
+    return f"{name} NOT COUNTED" if problem else name
+
+
+def threads(number: int) -> str:
+    """Such as "1 thread" and "8 threads"."""
+    return f"{number} thread" if number == 1 else f"{number} threads"
+
+
 def plain(result: Result) -> dict[str, Any]:
     """A result for JSON."""
     return asdict(result)
@@ -298,4 +318,4 @@ def plain(result: Result) -> dict[str, Any]:
 
 def progress(text: str) -> None:
     """Tell on standard error what is being done, so that standard output holds results only."""
-    print(f"benchmarks: {text}", file=sys.stderr, flush=True)
+    _progress.current.step(text)

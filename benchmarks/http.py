@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import statistics
 import tempfile
 import time
@@ -44,8 +43,7 @@ def run(quick: bool) -> harness.Report:
     """Everything; `quick` finds breakage only."""
     if problem := _http_clients.foreign_urllib3():
         return harness.Report(lines=(f"http: NOT MEASURED: {problem}",), data={}, problems=(problem,))
-    logging.getLogger("hireliab").addHandler(logging.NullHandler())
-    logging.getLogger("hireliab").propagate = False
+    harness.quiet("hireliab")
     found = find(QUICK if quick else FULL, find_nginx())
     return harness.Report(lines=tuple(lines(found)), data=plain(found), problems=found.problems())
 

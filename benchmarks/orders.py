@@ -8,11 +8,10 @@ bot that sends and reads once. The second part counts: what each of the two did 
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -47,7 +46,7 @@ SETTLE = 60.0
 
 def run(quick: bool) -> harness.Report:
     """Both parts; `quick` finds breakage only."""
-    logging.getLogger("hireliab").addHandler(logging.NullHandler())  # faults are the point here, not news
+    harness.quiet("hireliab")  # faults are the point here, not news
     with tempfile.TemporaryDirectory(prefix="hireliab-bench-", ignore_cleanup_errors=True) as folder:
         speed = measure(Path(folder), rounds=1 if quick else 5, orders={1: 20, BUSY: 48} if quick else {1: 150, BUSY: 400})
         books = damage(Path(folder), orders=60 if quick else 600)
@@ -58,7 +57,7 @@ def run(quick: bool) -> harness.Report:
     lines = [*_speed_lines(speed), "", *_books_lines(books), "", *_READING]
     data = {
         "throughput": [{"threads": threads, **harness.plain(result)} for threads, result in speed],
-        "ratio": {str(threads): asdict(share) for threads, share in _ratios(speed)},
+        "ratio": {str(threads): asdict(share) for threads, share in _ratios(speed).items()},
         "books": [{**asdict(row), "off_by_btc": f"{row.off_by_btc:f}"} for row in books],
     }
     return harness.Report(lines=tuple(lines), data=data, problems=tuple(problems))
@@ -329,21 +328,24 @@ _READING = (
 )
 
 
-def _ratios(speed: Speed) -> list[tuple[int, harness.Ratio]]:
-    found = []
+def _pairs(speed: Speed) -> Iterator[tuple[int, harness.Result, harness.Result]]:
+    """For each number of threads: bare, and hireliab."""
     for threads in dict.fromkeys(threads for threads, _ in speed):
         theirs, ours = (result for of, result in speed if of == threads)
-        found.append((threads, harness.ratio(ours, theirs)))
-    return found
+        yield threads, theirs, ours
+
+
+def _ratios(speed: Speed) -> dict[int, harness.Ratio]:
+    """By the number of threads, where both count."""
+    return {threads: harness.ratio(ours, theirs) for threads, theirs, ours in _pairs(speed) if ours.checked and theirs.checked}
 
 
 def _speed_lines(speed: Speed) -> list[str]:
     title = "orders: a market order, sent and read back; a simulated exchange on loopback"
     lines = [title, "=" * len(title)]
+    lines += [f"orders/s, hireliab against bare, {harness.threads(threads)}: {share.text()}" for threads, share in _ratios(speed).items()]
     rows = []
-    for threads, share in _ratios(speed):
-        theirs, ours = (result for of, result in speed if of == threads)
-        lines.append(f"orders/s, hireliab against bare, {_threads(threads)}: {share.text()}")
+    for threads, theirs, ours in _pairs(speed):
         rows += [_speed_row(threads, result, theirs) for result in (theirs, ours)]
     rounds = speed[0][1].rounds
     heads = (
@@ -361,7 +363,7 @@ def _speed_row(threads: int, result: harness.Result, bare: harness.Result) -> tu
             f"{result.extra['commits']:.2f}",
             f"{result.extra['commit_wait_ns'] / 1e6 / result.mean:.0%}",
         )
-    name = result.name if result.checked else f"{result.name} NOT COUNTED"
+    name = harness.named(result.name, result.problem)
     figures = (f"{result.p50:.1f}", f"{result.p95:.1f}", f"{result.p99:.1f}")
     return (name, str(threads), result.rate.text(), *figures, *own)
 
@@ -381,9 +383,5 @@ def _books_lines(books: Sequence[Books]) -> list[str]:
         )
         for row in books
     ]
-    title = f"Books under the same faults (seed {SEED}), {_threads(BUSY)}, against the truth file"
+    title = f"Books under the same faults (seed {SEED}), {harness.threads(BUSY)}, against the truth file"
     return harness.table(title, heads, rows)
-
-
-def _threads(number: int) -> str:
-    return f"{number} thread" if number == 1 else f"{number} threads"

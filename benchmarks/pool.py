@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from benchmarks import _pool_crowd, harness
@@ -16,8 +15,7 @@ WARM = 5
 
 def run(quick: bool) -> harness.Report:
     """All parts; `quick` finds breakage only."""
-    logging.getLogger("hireliab").addHandler(logging.NullHandler())
-    logging.getLogger("hireliab").propagate = False
+    harness.quiet("hireliab")
     found = find(rounds=2 if quick else 15, calls=2_000 if quick else 50_000, seconds=0.2 if quick else 1.5)
     return harness.Report(lines=tuple(lines(found)), data=plain(found), problems=found.problems())
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
-import logging
 import os
 import re
 import shutil
@@ -55,7 +54,7 @@ QUICK = Plan(rounds=1, seconds=0.15, flight=100, rows=40, http={1: 20}, traced=(
 
 def run(quick: bool) -> harness.Report:
     """Everything; `quick` finds breakage only."""
-    logging.getLogger("hireliab").addHandler(logging.NullHandler())
+    harness.quiet("hireliab")
     plan = QUICK if quick else FULL
     with tempfile.TemporaryDirectory(prefix="hireliab-bench-", ignore_cleanup_errors=True) as name:
         found = measure(Path(name), plan)

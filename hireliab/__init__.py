@@ -4,7 +4,7 @@ hireliab: a blocking trading bot's orders, placed at most once and never forgott
 core        keeps one call safe: circuit breaker, rate limiter, clock, money
 exchange    talks to a venue: connection pool, HTTP session, Nobitex client and adapter, verified transactions with a journal
 messaging   tells other processes: message bus
-monitoring  tells people: alerts
+monitoring  tells people: alerts, metrics, health
 simulator   a Nobitex-speaking exchange in its own process, with faults
 testing     FakeClock and ScriptedExchange for tests of bots
 errors      every exception: not sent, refused, or unknown
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from hireliab.exchange.http_session import Session as Session
     from hireliab.exchange.http_session import pool_of_sessions as pool_of_sessions
     from hireliab.exchange.nobitex_client import NobitexClient as NobitexClient
+    from hireliab.exchange.own_venue import OwnVenue as OwnVenue
     from hireliab.exchange.sqlite_journal import SQLiteJournal as SQLiteJournal
     from hireliab.exchange.transaction import Transaction as Transaction
     from hireliab.exchange.transaction import TransactionResult as TransactionResult
@@ -82,19 +83,24 @@ if TYPE_CHECKING:
         TransactionVerificationPipeline as TransactionVerificationPipeline,
     )
     from hireliab.exchange.verified_transaction import verified_transaction as verified_transaction
+    from hireliab.messaging.inbox import Inbox as Inbox
     from hireliab.messaging.message_bus import InMemoryMessageBus as InMemoryMessageBus
     from hireliab.messaging.message_bus import Message as Message
     from hireliab.messaging.message_bus import MessageBus as MessageBus
     from hireliab.messaging.message_bus import Reject as Reject
     from hireliab.messaging.message_bus import open_message_bus as open_message_bus
+    from hireliab.messaging.rabbitmq.bus import RabbitMQMessageBus as RabbitMQMessageBus
     from hireliab.monitoring.alert_system import AlertLevel as AlertLevel
     from hireliab.monitoring.alert_system import AlertSource as AlertSource
     from hireliab.monitoring.alert_system import AlertSystem as AlertSystem
+    from hireliab.monitoring.health import HealthMonitor as HealthMonitor
+    from hireliab.monitoring.log_handler import AlertHandler as AlertHandler
 else:
     __getattr__, __dir__, __all__ = _lazy(
         __name__,
         {
             "AlertError": "errors",
+            "AlertHandler": "monitoring.log_handler",
             "AlertLevel": "monitoring.alert_system",
             "AlertSource": "monitoring.alert_system",
             "AlertSystem": "monitoring.alert_system",
@@ -113,9 +119,11 @@ else:
             "DuplicateOrderError": "errors",
             "EnhancedNobitexAdapter": "exchange.enhanced_nobitex_adapter",
             "ExchangeAdapter": "exchange.adapter",
+            "HealthMonitor": "monitoring.health",
             "HireliabError": "errors",
             "IdempotencyConflictError": "errors",
             "InMemoryMessageBus": "messaging.message_bus",
+            "Inbox": "messaging.inbox",
             "InsufficientFundsError": "errors",
             "InvalidOrderError": "errors",
             "JournalCorruptError": "errors",
@@ -132,6 +140,7 @@ else:
             "OrderNotFoundError": "errors",
             "OrderRejectedError": "errors",
             "OutcomeUnknownError": "errors",
+            "OwnVenue": "exchange.own_venue",
             "PartialFillError": "errors",
             "Policy": "core.policy",
             "PoolCreateError": "errors",
@@ -141,6 +150,7 @@ else:
             "PoolFullError": "errors",
             "PoolStoppedError": "errors",
             "PoolTimeoutError": "errors",
+            "RabbitMQMessageBus": "messaging.rabbitmq.bus",
             "RateLimitedError": "errors",
             "RateLimiter": "core.rate_limiter",
             "RefusedError": "errors",

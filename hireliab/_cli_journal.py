@@ -89,6 +89,7 @@ def stats(*, place: Place, as_json: bool) -> None:
             ("in the book", str(found["resting"] or "")),
             ("presumed absent", f"{found['watched']}, still watched" if found["watched"] else ""),
             ("newest order id", found["watermark"]),
+            ("events", _event_words(found, now)),
             ("version", str(found["version"])),
         ]
     )
@@ -108,6 +109,7 @@ def _collect(place: Place, reader: Reader) -> dict[str, Any]:
     undecided = [record for record in waiting if not record.state.is_terminal]
     files = sorted(path for path in place.folder.iterdir() if path.is_file())
     account = reader.bound
+    waiting_events, oldest_event = reader.event_backlog()
     return {
         "journal": str(place.folder),
         "version": reader.version,
@@ -124,6 +126,8 @@ def _collect(place: Place, reader: Reader) -> dict[str, Any]:
         "watched": sum(record.watch_until is not None for record in waiting),
         "orphans": reader.orphans(),
         "watermark": reader.watermark,
+        "waiting_events": waiting_events,
+        "oldest_waiting_event": oldest_event,
     }
 
 
@@ -140,6 +144,14 @@ def _undecided_words(found: dict[str, Any], now: float) -> str:
     if found["oldest_unresolved"] is not None:
         words += f", the oldest for {age(now - found['oldest_unresolved'])}"
     return f"{words}, only a person can decide {found['needs_human']}" if found["needs_human"] else words
+
+
+def _event_words(found: dict[str, Any], now: float) -> str:
+    if not found["waiting_events"]:
+        return ""
+    words = f"{found['waiting_events']} not published yet"
+    oldest = found["oldest_waiting_event"]
+    return words if oldest is None else f"{words}, the oldest for {age(now - oldest)}"
 
 
 # -- halt ---------------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(place=find(name, journal), **given)
 
     with_journal = click.option("--journal", metavar="FOLDER", help="Its journal.")
-    with_name = click.option("--name", metavar="NAME", help="Name of the pipeline.  [default: default]")
+    with_name = click.option("--name", metavar="NAME", help="Name of the pipeline.  [default: default, or the only one]")
     return with_name(with_journal(with_place))
 
 
@@ -76,10 +76,10 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def find(name: str | None, journal: str | None) -> Place:
     """
-    The journal that the options name.
+    The journal that the options name; without them that of "default", or else the only one that there is.
 
     Raises:
-        Misplaced: There is none.
+        Misplaced: There is none, or no "default" and several others.
         ConfigError: The name cannot be one.
     """
     if name is not None and journal is not None:
@@ -95,7 +95,11 @@ def find(name: str | None, journal: str | None) -> Place:
         raise Misplaced(f"journal {str(place.folder)!r}: {getattr(error, 'strerror', None) or error}") from None
     if not exists:
         known = [] if journal is not None else _names(place.folder.parent)
-        hint = f"known names: {', '.join(known)}" if known else "is the name right, and did the bot ever start?"
+        if name is None and len(known) == 1:  # the one that there is; in an emergency nobody remembers a name
+            return find(known[0], None)
+        hint = "is the name right, and did the bot ever start?"
+        if known:
+            hint = f"known names: {', '.join(known)}; choose one with --name"
         raise Misplaced(f"no journal in {place.folder}; {hint}")
     return place
 

@@ -2,12 +2,14 @@
 The operator's command line: ``hireliab``, or ``python -m hireliab``.
 
 Exit codes: 0 done; 1 done, but the answer is bad (a damaged journal, a command that was refused, an outcome that is not
-known); 2 it cannot be done as it was asked (usage, no journal, no such transaction).
+known); 2 it cannot be done as it was asked (usage, no journal, no such transaction). Those of ``hireliab status`` are a
+monitoring plugin's, see _cli_status.py.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -15,12 +17,15 @@ from collections.abc import Sequence
 import click
 
 from hireliab._cli_journal import halt, journal, unhalt
+from hireliab._cli_status import status
 from hireliab._cli_text import Group, prepare_streams
 from hireliab._cli_transactions import transactions
 from hireliab._version import __version__
 from hireliab.errors import ConfigError, HireliabError
 
 INTERRUPTED = 130
+_COSTLY = ("alerts", "venue")
+"""Commands that are imported only when they are asked for: they need the alert system, and the HTTP client."""
 
 
 class _Root(Group):
@@ -28,16 +33,17 @@ class _Root(Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Every command; one that cannot be imported is left out."""
-        return sorted({*super().list_commands(context), *(["venue"] if self.get_command(context, "venue") else [])})
+        costly = [name for name in _COSTLY if self.get_command(context, name)]
+        return sorted({*super().list_commands(context), *costly})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """A command by name."""
-        if name == "venue":
+        if name in _COSTLY:
             try:
-                from hireliab._cli_venue import venue  # noqa: PLC0415 - it needs the HTTP client and what that needs
+                command: click.Command = getattr(importlib.import_module(f"hireliab._cli_{name}"), name)
             except ImportError:
                 return None
-            return venue
+            return command
         return super().get_command(context, name)
 
 
@@ -47,7 +53,7 @@ def root() -> None:
     """Look at the transactions of a bot, decide what only a person can, and stop it from sending orders."""
 
 
-for _command in (transactions, journal, halt, unhalt):
+for _command in (status, transactions, journal, halt, unhalt):
     root.add_command(_command)
 
 

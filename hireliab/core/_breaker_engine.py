@@ -142,12 +142,7 @@ class Engine:
     def _call(self, func: Callable[..., R], args: Any, kwargs: Any) -> R:
         machine = self._machine
         gate = machine.gate
-        if isinstance(gate, OpenGate):
-            now = self._monotonic()
-            if now < gate.until:  # as in `acquire`, with a frame less
-                next(machine.rejected.steps)
-                raise self._refusal(gate, gate.until - now)
-        elif gate.quick and not self._timed:
+        if gate.quick and not self._timed:
             # As in _breaker_guards.py, for functions that are not decorated.
             try:
                 good = func(*args, **kwargs)
@@ -157,7 +152,16 @@ class Engine:
             if gate.failures:
                 self._finish(gate, Outcome.SUCCESS, 0.0)
             return good
-        with self.acquire() as permit:
+        if isinstance(gate, OpenGate):
+            now = self._monotonic()
+            if now < gate.until:  # as in `acquire`, with a frame less
+                next(machine.rejected.steps)
+                raise self._refusal(gate, gate.until - now)
+        return self._call_with(self.acquire(), func, args, kwargs)
+
+    def _call_with(self, permit: Permit, func: Callable[..., R], args: Any, kwargs: Any) -> R:
+        """Make the call that the permit admits."""
+        with permit:
             if self._hooks:
                 self._tell_call("before_call", func, *args, **kwargs)
             result = func(*args, **kwargs)

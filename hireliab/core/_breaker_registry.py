@@ -58,6 +58,12 @@ class Registry(Generic[B]):
                 )
         return breaker
 
+    @property
+    def parts(self) -> tuple[B, ...]:
+        """The breakers that there are now, for whoever measures them."""
+        with self._lock:
+            return tuple(self._breakers.values())
+
     def discard(self, name: str) -> bool:
         """Forget a name; functions decorated with its breaker keep it. Whether the name was known."""
         with self._lock:

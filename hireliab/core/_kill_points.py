@@ -21,7 +21,7 @@ from hireliab.errors import ConfigError
 
 VARIABLE = "HIRELIAB_KILL_AT"
 
-# L16 to L18 belong to an outbox, L25 to an archive, L28 to a lease: hireliab has none of them here.
+# L25 belongs to an archive, L28 to a lease: hireliab has none of them here.
 LABELS = {
     "L01": "before the intent is handed to the journal",
     "L02": "the intent is in the queue, its commit has not begun",
@@ -38,6 +38,9 @@ LABELS = {
     "L13": "after that read, before the verdict is handed to the journal",
     "L14": "the verdict is in a batch that is being written",
     "L15": "the verdict is committed, before the caller is told",
+    "L16": "the event's record is committed, the event is not yet handed to the bus",
+    "L17": "the event is handed to the bus, its confirmation is not looked at",
+    "L18": "the event is confirmed, not yet marked",
     "L19": "a start has claimed the rows of its predecessor",
     "L20": "after the first look-up that found nothing",
     "L21": "found by a look-up, not yet written down",

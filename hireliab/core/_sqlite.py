@@ -62,6 +62,8 @@ IDLE_CHECKPOINT_BYTES = 1024 * 1024
 """The same when it is idle."""
 INTENT, VERDICT = "intent", "verdict"
 """Marks of writes: one that begins something new, which a full disk refuses; and one that tells how it ended."""
+SOFT = "soft"
+"""Mark of a write that need not survive power loss, so that a commit of such writes alone waits for no disk."""
 _WARM = 20
 """Waits of `LINGER` without work after which the writer is idle."""
 _IDLE = 5.0
@@ -104,6 +106,7 @@ class SQLiteFile:
         schema: For each version from 1 on, the script that makes it from the one before.
         ballast: Bytes that are kept free for the last writes on a full disk, in a file `ballast` beside it.
         idle: Called as an operation when there is nothing else to do; returns the seconds until it wants to be again.
+        guard: Where several processes write the file: held around whatever writes, copies the log, opens or closes.
         clock: For lingering and measuring.
 
     Guarantees: `write` returns after the operation is on disk. Operations are applied in the order of their calls,
@@ -119,6 +122,7 @@ class SQLiteFile:
         schema: tuple[str, ...],
         ballast: int = 0,
         idle: Operation[float] | None = None,
+        guard: AbstractContextManager[object] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.path = path
@@ -127,6 +131,7 @@ class SQLiteFile:
         self._schema = schema
         self._ballast = Ballast(path.with_name("ballast"), ballast)
         self._idle = idle
+        self._guard = guard or contextlib.nullcontext()
         self._clock = clock
         self._pid = os.getpid()
         self._readers = Readers(path, clock)
@@ -148,6 +153,7 @@ class SQLiteFile:
         self._full = False
         self._space_checked = -1e9
         self._idle_due = 0.0
+        self._is_soft = False  # what the connection is set to
         self._quiet = 0  # waits of LINGER without work, one after the other
         self.commits = 0
         self.operations = 0
@@ -167,23 +173,10 @@ class SQLiteFile:
         if kind is not None:
             raise JournalError(f"{self.path}: on a network file system ({kind}), whose locks lie; use a local disk")
         try:
-            new = not self.path.exists() or self.path.stat().st_size == 0
-            self._full = not self._ballast.ensure()
-            if new and self._full:
-                raise self._no_room()
-            if new:
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
-            connection = self._connect(new)
-            try:
-                page_size = connection.execute("PRAGMA page_size").fetchone()[0]
-                if new:
-                    sync_folder(self.path.parent)
-            except BaseException:
-                connection.close()
-                raise
+            with self._guard:
+                page_size = self._open()
         except OSError as error:
             raise JournalError(f"{self.path}: cannot be opened ({error.strerror}); is the folder writable?") from error
-        self._connection = connection
         self._log_length = LogLength(Path(f"{self.path}-wal"), page_size)
         self._idle_due = self._clock.monotonic()
         if self._full:
@@ -191,6 +184,25 @@ class SQLiteFile:
         thread = start_thread(self._run, name=f"hireliab.sqlite.{self._what}")
         with self._lock:
             self._thread = thread
+
+    def _open(self) -> int:
+        """Make the writing connection, and the file where it is missing; the size of its pages."""
+        new = not self.path.exists() or self.path.stat().st_size == 0
+        self._full = not self._ballast.ensure()
+        if new and self._full:
+            raise self._no_room()
+        if new:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
+        connection = self._connect(new)
+        try:
+            page_size: int = connection.execute("PRAGMA page_size").fetchone()[0]
+            if new:
+                sync_folder(self.path.parent)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return page_size
 
     def _connect(self, new: bool) -> sqlite3.Connection:
         """The writing connection; on a full disk with the ballast's room for the log's index."""
@@ -222,14 +234,22 @@ class SQLiteFile:
 
     # -- writing ----------------------------------------------------------------------------------------------
 
-    def submit(self, operation: Operation[T], *, atomic: bool = False, mark: str = "") -> Write[T]:
+    def submit(
+        self,
+        operation: Operation[T],
+        *,
+        atomic: bool = False,
+        mark: str = "",
+        then: Callable[[], None] | None = None,
+    ) -> Write[T]:
         """
         Queue an operation that somebody waits for; it runs on the writer thread inside a transaction.
 
         Args:
             operation: What to do.
             atomic: It changes nothing when it raises, so that it needs no savepoint of its own.
-            mark: `INTENT` or `VERDICT` where it is one.
+            mark: `INTENT`, `VERDICT` or `SOFT` where it is one.
+            then: Called by the writer when it is on disk, after whoever waits was told; must not raise.
 
         Returns:
             A hold on it: `result()` waits until it is on disk, or says why it is not.
@@ -238,7 +258,7 @@ class SQLiteFile:
             ClosedError: After close().
             JournalPoisonedError: An earlier commit failed.
         """
-        write = Write(operation, atomic, mark, None)
+        write = Write(operation, atomic, mark, None, then)
         self._enqueue(write, urgent=True)
         return write
 
@@ -256,8 +276,7 @@ class SQLiteFile:
 
         Args:
             what: For the log, should it fail.
-            then: Called by the writer when it is on disk; must not raise.
-            operation, atomic, mark: As `submit`; raises what it raises.
+            operation, atomic, mark, then: As `submit`; raises what it raises.
         """
         self._enqueue(Write(operation, atomic, mark, what, then), urgent=False)
 
@@ -364,14 +383,15 @@ class SQLiteFile:
                 raise self._poisoned()
             if self._full and self._is_still_full():
                 batch = self._without_intents(batch)
-            try:
-                self._transact(connection, batch)
-            except sqlite3.Error as error:
-                if not is_full(error):
-                    raise
-                self._make_room(connection)
-                batch = self._without_intents(batch)
-                self._transact(connection, batch)
+            with self._guard:
+                try:
+                    self._transact(connection, batch)
+                except sqlite3.Error as error:
+                    if not is_full(error):
+                        raise
+                    self._make_room(connection)
+                    batch = self._without_intents(batch)
+                    self._transact(connection, batch)
         except BaseException as error:
             self._give_up(connection, batch, error)
             return
@@ -397,6 +417,10 @@ class SQLiteFile:
             return
         if _kill_points.ARMED and any(write.mark == INTENT for write in batch):
             _kill_points.at("L02")
+        soft = all(write.mark == SOFT for write in batch)
+        if soft is not self._is_soft:
+            connection.execute(f"PRAGMA synchronous={1 if soft else 2}")
+            self._is_soft = soft
         connection.execute("BEGIN IMMEDIATE")
         for write in batch:
             try:
@@ -482,8 +506,9 @@ class SQLiteFile:
         Not TRUNCATE: it would wait for readers. RESTART would too. PASSIVE copies what it can.
         """
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        except sqlite3.Error as error:
+            with self._guard:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except (sqlite3.Error, OSError) as error:
             if is_full(error):
                 _log.warning("%s: checkpoint failed: %s; the log goes on growing", self.path, error)
             else:
@@ -497,6 +522,8 @@ class SQLiteFile:
         if self._log_length is not None:
             self._log_length.close()
         with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                stack.enter_context(self._guard)
             if self._poison is not None:
                 # Nothing is copied after a failed sync: a connection that is not the last one to close does not.
                 with contextlib.suppress(sqlite3.Error, OSError):

@@ -45,7 +45,7 @@ class Write(Generic[T]):
             self._done.release()
         elif self.error is not None:
             _log.error("%s: was not written: %s", self.what, self.error)
-        elif self.then is not None:
+        if self.then is not None and self.error is None:
             self.then()
 
     def done(self) -> bool:

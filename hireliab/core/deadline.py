@@ -58,24 +58,33 @@ class deadline:  # noqa: N801  # used like a function: with deadline(5.0):
         self._seconds = config.number_or_none("seconds", seconds, low=0)
         self._monotonic = clock.monotonic
 
-    def __enter__(self) -> None:
-        outer = _current.get()
+    def _within(self, outer: _Limit | None) -> _Limit:
+        """This one inside the one in force."""
         seconds = self._seconds
         if outer is None:
             # Without a limit too, something is entered: the exit takes off one, whatever it is.
-            until = math.inf if seconds is None else self._monotonic() + seconds
-            _current.set((self._monotonic, until, None))
-            return
+            return self._monotonic, math.inf if seconds is None else self._monotonic() + seconds, None
         # Compared as what is left, never as instants: the two may be readings of different clocks.
         if seconds is None or outer[1] - outer[0]() <= seconds:
-            _current.set((outer[0], outer[1], outer))
-        else:
-            _current.set((self._monotonic, self._monotonic() + seconds, outer))
+            return outer[0], outer[1], outer
+        return self._monotonic, self._monotonic() + seconds, outer
+
+    def __enter__(self) -> None:
+        _current.set(self._within(_current.get()))
 
     def __exit__(self, *_error: object) -> None:
         limit = _current.get()
         if limit is not None:  # None: the exit runs in another context than the entry
             _current.set(limit[2])
+
+    def _run(self, call: Callable[..., R], /, *args: Any) -> R:
+        """Call within it; unlike the block, a Ctrl-C at any instruction leaves nothing in force."""
+        outer = _current.get()
+        try:
+            _current.set(self._within(outer))
+            return call(*args)
+        finally:
+            _current.set(outer)
 
     def __call__(self, func: Callable[P, R], /) -> Callable[P, R]:
         """Decorate a function: each of its calls gets the budget anew."""
@@ -136,4 +145,6 @@ def check(what: str) -> None:
         return
     late = limit[0]() - limit[1]
     if late >= 0:
-        raise DeadlineExceededError(f"{what}: the deadline passed {late:.3f} s ago, the call was not made; allow more time")
+        raise DeadlineExceededError(
+            f"{what}: the deadline passed {late:.3f} s ago, the call was not made; allow more time"
+        )

@@ -5,8 +5,8 @@ From the outside in::
 
     fallback > deadline > retry > breaker, a look > bulkhead > rate limiter > breaker, admission > the function
 
-The breaker is asked twice: a look before anything waits, so that an open circuit costs nobody a place or a permit; and
-the admission after the waits, so that it is fresh and a probe's place is not spent in a queue. Everything that waits is
+The breaker is asked twice: a look before anything waits (if anything does), so that an open circuit costs nobody a place
+or a permit; and the admission after the waits, so that it is fresh and a probe's place is not spent in a queue. Everything that waits is
 inside the retry, so no place is held between attempts. The limiter comes last before the send: a permit taken early
 and used late would be a burst at the exchange.
 """
@@ -128,6 +128,8 @@ class Policy:
         self._breaker = breaker
         self._bulkhead = bulkhead
         self._limiter = limiter
+        self._waits = bulkhead is not None or limiter is not None
+        self._attempt = self._after_waits if self._waits else self._at_once
         self._weight = config.whole("weight", weight, low=1)
         self._lane = config.choice("lane", lane, ("normal", "reserved"))
         self._max_wait = config.number_or_none("max_wait", max_wait, low=0)
@@ -169,6 +171,12 @@ class Policy:
         lines = (f"{number}. {line}" for number, line in enumerate(self._order, start=1))
         return "\n".join((f"{self._what}, from the outside in:", *lines))
 
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """What can be measured of it: breaker, bulkhead, limiter and the retry's budget, those that it has."""
+        budget = None if self._retry is None else self._retry.budget
+        return tuple(part for part in (self._breaker, self._bulkhead, self._limiter, budget) if part is not None)
+
     def __repr__(self) -> str:
         return f"<Policy {self.name!r} of {len(self._order) - 1} parts>"
 
@@ -184,43 +192,45 @@ class Policy:
     def _within_deadline(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self._deadline is None:
             return self._attempts(func, args, kwargs, self._attempt)
-        with self._deadline:
-            return self._attempts(func, args, kwargs, self._attempt)
+        return self._deadline._run(self._attempts, func, args, kwargs, self._attempt)
 
-    def _attempt(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def _after_waits(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """One attempt that may have to wait, for a place or a permit."""
         if self._breaker is not None:
             self._breaker.peek()
         if self._bulkhead is None:
-            return self._send(func, args, kwargs)
+            return self._paid(func, args, kwargs)
         self._bulkhead._take()
         try:
-            return self._send(func, args, kwargs)
+            return self._paid(func, args, kwargs)
         finally:
             self._bulkhead._give()
 
-    def _send(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def _paid(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         limiter, breaker = self._limiter, self._breaker
-        token = None
-        if limiter is not None:
-            token = limiter.acquire(self._weight, timeout=bounded(self._max_wait), lane=self._lane)
+        if limiter is None:
+            return self._at_once(func, args, kwargs)
+        token = limiter.acquire(self._weight, timeout=bounded(self._max_wait), lane=self._lane)
         try:
             check(self._what)
             permit = None if breaker is None else breaker.acquire()
         except BaseException:
-            if limiter is not None and token is not None:
-                limiter.give_back(token)
+            limiter.give_back(token)
             raise
         try:
-            if permit is None:
+            if breaker is None or permit is None:
                 return func(*args, **kwargs)
-            with permit:
-                return func(*args, **kwargs)
+            return breaker._call_with(permit, func, args, kwargs)
         except ThrottledError as error:
             asked = pause_asked_by(error)
-            if limiter is not None and asked is not None:
-                asked = min(asked, _LONGEST_PAUSE)
-                limiter.penalize(asked)
+            if asked is not None:
+                limiter.penalize(min(asked, _LONGEST_PAUSE))
             raise
+
+    def _at_once(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """One attempt that has nothing to wait for any more."""
+        check(self._what)
+        return func(*args, **kwargs) if self._breaker is None else self._breaker._call(func, args, kwargs)
 
     # -- at build ---------------------------------------------------------------------------------------------
 
@@ -258,7 +268,7 @@ class Policy:
             yield f"deadline: {seconds:g} s for everything below"
         if self._retry is not None:
             yield f"retry: {self._retry.explain()}"
-        if self._breaker is not None:
+        if self._breaker is not None and self._waits:
             yield f"circuit breaker {self._breaker.name!r}, a look: refuses at once while open, before anything waits"
         if self._bulkhead is not None:
             most, wait = self._bulkhead.max_concurrent, self._bulkhead.max_wait

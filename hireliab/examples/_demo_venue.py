@@ -1,4 +1,4 @@
-"""The simulated exchange of the demo: a process of its own, its admin port and its truth file."""
+"""The simulated exchange of the examples: a process of its own, its admin port and its truth file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ class Venue:
 
     Args:
         folder: Where its truth file goes.
+        options: Further ones of its command line.
 
     Attributes:
+        folder: As given.
         where: Its first line: base_url, api_key, api_secret and so on.
         truth_file: What it received and did; see hireliab/simulator/truth.py.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self._options = options
         self.truth_file = folder / "truth.jsonl"
         self.where: Mapping[str, Any] = {}
         self._process: subprocess.Popen[str] | None = None
@@ -38,6 +42,7 @@ class Venue:
 
     def __enter__(self) -> Venue:
         command = [sys.executable, "-m", "hireliab.simulator", "--seed", "7", "--truth", str(self.truth_file)]
+        command += self._options
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own module
         try:
             assert self._process.stdout is not None
@@ -84,11 +89,15 @@ class Venue:
         """The truth so far."""
         return list(truth.read(self.truth_file))
 
-    def wait_for(self, wanted: Callable[[truth.Record], bool], timeout: float) -> bool:
-        """Whether such a record is in the truth file within `timeout` seconds."""
+    def wait_for(
+        self, wanted: Callable[[truth.Record], bool], timeout: float, *, unless: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Whether such a record is in the truth file within `timeout` seconds; `unless` ends the wait earlier."""
         give_up = time.monotonic() + timeout
-        while time.monotonic() < give_up:
+        while True:
+            over = unless() or time.monotonic() > give_up  # asked first: what came before it counts
             if any(wanted(record) for record in self.records()):
                 return True
+            if over:
+                return False
             time.sleep(0.02)
-        return False

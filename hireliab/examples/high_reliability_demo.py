@@ -10,17 +10,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
-import logging
-import os
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from hireliab import AlertSystem, CircuitBreaker, InMemoryMessageBus, Message
+from hireliab.examples import _offline as offline
 from hireliab.examples._demo_books import Belief, Row, belief_of, compare, table
 from hireliab.examples._demo_bot import PIPELINE, bot
 from hireliab.examples._demo_screen import Screen, seconds
@@ -64,7 +59,7 @@ def run(screen: Screen) -> int:
     """The whole demo; the exit code."""
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hireliab-", ignore_cleanup_errors=True)))
+        folder = stack.enter_context(offline.folder())
         venue = stack.enter_context(Venue(folder))
         screen.title(
             "hireliab: the high-reliability demo",
@@ -83,7 +78,14 @@ def run(screen: Screen) -> int:
         bus.subscribe("transaction.#", hear)
         # The console channel of the library prints one long line for each alert; this one fits it to the demo.
         alerts = stack.enter_context(
-            AlertSystem({"channels": {"console": screen.alert}, "level_thresholds": {"console": "info"}})
+            AlertSystem(
+                {
+                    "channels": {"console": screen.alert},
+                    "level_thresholds": {"console": "info"},
+                    "group_wait": 0,  # a demonstration does not wait to see whether more is to come
+                    "spool": False,
+                }
+            )
         )
         mine = stack.enter_context(
             bot(venue.where, journal=str(folder / "journal"), name="demo", message_bus=bus, alert_system=alerts)
@@ -104,25 +106,12 @@ def run(screen: Screen) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0: all rows agree, 1: one differs, 130: interrupted."""
+    """The command line; 0: all rows agree, 1: one differs, or the machine refuses something, 130: interrupted."""
     argparse.ArgumentParser(
         prog="python -m hireliab.examples.high_reliability_demo",
         description="A bot, a simulated exchange and everything that goes wrong between them. Under a minute, offline.",
     ).parse_args(arguments)
-    # A proxy that the environment names must not see loopback calls.
-    for name in ("NO_PROXY", "no_proxy"):
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
-    # The pipeline's warnings go to logging and to the alert system; here the alerts are the ones to look at.
-    logging.getLogger("hireliab").addHandler(logging.NullHandler())
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a console that knows no "µ" shows a question mark and goes on
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a terminated demo cleans up as well
-    screen = Screen()
-    try:
-        return run(screen)
-    except KeyboardInterrupt:
-        screen.lines(["", "Interrupted; processes ended, files removed."])
-        return 130
+    return offline.run(lambda: run(Screen()))
 
 
 if __name__ == "__main__":

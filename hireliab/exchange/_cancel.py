@@ -57,17 +57,16 @@ def close_parent(ledger: Ledger, parent: Transaction, child: Record) -> None:
     record = parent.record
     if not child.state.is_terminal or child.state is State.FAILED or not record.is_open_at_venue:
         return
-    new = ledger.note(
+    ledger.note(
         parent,
         record,
         cause=f"cancel {child.txn_id}",
+        topic="order.filled" if child.proof is Proof.FILLED else "order.closed",
         order_status=child.order_status,
         filled=child.filled,
         average_price=child.average_price,
         fee=child.fee,
     )
-    if new is not None:
-        ledger.tell("filled" if child.proof is Proof.FILLED else "closed", new, topic="order")
 
 
 def roll_back(

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from hireliab.core.clock import Clock
 from hireliab.errors import HireliabError
 from hireliab.exchange._cancel import roll_back
+from hireliab.exchange._conclusion import conclude
 from hireliab.exchange._ledger import Ledger
-from hireliab.exchange.adapter import ExchangeAdapter, OrderState
+from hireliab.exchange.adapter import ExchangeAdapter
 from hireliab.exchange.transaction import State, Transaction
 
 _log = logging.getLogger("hireliab.transactions")
@@ -23,7 +24,6 @@ class CommitRule:
 
     Args:
         check_open: Run just before the first byte of a cancel.
-        found: Draws the conclusion from what the cancel's answer shows.
     """
 
     def __init__(
@@ -33,13 +33,11 @@ class CommitRule:
         adapter: ExchangeAdapter,
         clock: Clock,
         check_open: Callable[[], None],
-        found: Callable[[Transaction, OrderState], None],
     ) -> None:
         self._ledger = ledger
         self._adapter = adapter
         self._clock = clock
         self._check_open = check_open
-        self._found = found
 
     def time_left(self, transaction: Transaction) -> float:
         """Seconds until it gives up, 0 or less when it is time; NEVER without a timeout or where it gave up already."""
@@ -68,4 +66,4 @@ class CommitRule:
             _log.warning("transaction %s: cannot cancel yet: %s", transaction.id, error)
             return
         if order is not None:
-            self._found(transaction, order)
+            conclude(transaction, order, ledger=self._ledger)

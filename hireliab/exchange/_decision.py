@@ -12,6 +12,7 @@ from hireliab.core import config, money
 from hireliab.core.clock import Clock
 from hireliab.errors import InvalidOrderError, JournalError, JournalPoisonedError
 from hireliab.exchange import evidence
+from hireliab.exchange._conclusion import conclude
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._orphans import Orphans
 from hireliab.exchange._resolver import Resolver
@@ -67,6 +68,7 @@ class Decisions:
             record = transaction.record
             if record.state not in _UNDECIDED:
                 break
+            check_unfilled(record, as_)
             facts = self._facts(record, as_, order_id, filled)
             unknown: Record | None = record
             if record.state is not State.UNKNOWN:
@@ -183,12 +185,27 @@ class Decisions:
             raise InvalidOrderError(f"venue order {order_id:.60}: has a transaction by now ({error})", by="hireliab") from error
         self._ledger.add(transaction)  # not before: whoever comes second must not take the first one's place
         self._orphans.forget(order_id)
-        self._resolver.found(transaction, found)
+        conclude(transaction, found, ledger=self._ledger)
         if not transaction.state.is_terminal:
             self._resolver.add(transaction)
         elif transaction.record.is_open_at_venue:
             self._resolver.follow()
         return transaction
+
+
+def check_unfilled(record: Record, as_: str) -> None:
+    """
+    A person cannot say that nothing was filled of an order of which the exchange showed fills.
+
+    Raises:
+        InvalidOrderError: It is said.
+    """
+    if as_ != "completed" and record.filled > money.ZERO:
+        raise InvalidOrderError(
+            f"transaction {record.txn_id}: the exchange showed {money.text(record.filled)} of it filled, which is not"
+            f" {as_}; say completed, with what was filled",
+            by="hireliab",
+        )
 
 
 def _as_wanted(found: OrderState, client_id: str) -> Order:

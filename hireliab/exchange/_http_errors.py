@@ -9,9 +9,9 @@ then "not sent" is believed only of a connection that was never made.
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 from typing import Any
-from urllib.parse import urlsplit
 
 import urllib3
 from requests import exceptions as theirs
@@ -161,6 +161,8 @@ def _seen(error: BaseException, watch: Watch, what: str) -> HireliabError:
             f"{what}: no connection ({cause}), nothing was sent; it may be tried again"
         )
     if isinstance(error, TooLongError) or watch.too_long:
+        if watch.in_head:
+            return HTTPTooLongError(f"{what}: the head of the answer does not end, what happened is unknown")
         return HTTPTooLongError(
             f"{what}: the answer is longer than {watch.limit} bytes, what happened is unknown; allow more"
         )
@@ -276,8 +278,48 @@ def words(error: BaseException) -> str:
 
 def subject(method: str, url: str) -> str:
     """The method and the URL without query, fragment and credentials."""
-    try:
-        parts = urlsplit(url)
-        return f"{method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    except ValueError:
-        return method
+    return f"{method} {shown(url)}"
+
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?//")
+_HOST = re.compile(r"([^:]*|\[[^\]]*\])(:\d*)?")
+
+
+def shown(url: str) -> str:
+    """What of a URL may be shown: all but credentials, query and fragment."""
+    plain = re.split(r"[?#]", url, maxsplit=1)[0]
+    scheme = _SCHEME.match(plain)
+    head = scheme[0] if scheme else ""
+    authority, slash, path = plain[len(head) :].partition("/")
+    host = authority.rpartition("@")[2]
+    if "@" in url and not _HOST.fullmatch(host):
+        return f"{head}..."  # no host and port: what came before a ? # or / of a password
+    return f"{head}{host}{slash}{path}"
+
+
+def unrevealing(error: theirs.RequestException, url: object) -> theirs.RequestException:
+    """
+    The same error about a bad URL, with a text that shows neither query nor credentials.
+
+    Args:
+        error: From requests, whose text shows the URL, or the part of it that is wrong.
+        url: The URL; None when it is not known, such as a redirect's.
+    """
+    text = str(error)
+    if not text.startswith(_WITHOUT_URL):
+        whole = url.decode("utf-8", "replace") if isinstance(url, bytes) else str(url)
+        about = "on the way" if url is None else repr(shown(whole))
+        reason = next((reason for mark, reason in _BAD_URLS if mark in text), "it cannot be parsed")
+        error.args = (f"Invalid URL {about}: {reason}",)
+    error.__cause__, error.__suppress_context__ = None, True
+    return error
+
+
+_WITHOUT_URL = ("Missing dependencies for SOCKS", "Please check proxy URL", "URL has an invalid label")
+_BAD_URLS = (
+    ("No scheme supplied", "No scheme supplied; begin it with https://"),
+    ("No host supplied", "No host supplied"),
+    ("No connection adapters", "No connection adapters were found; http:// and https:// have one"),
+)
+BAD_URL = (theirs.InvalidURL, theirs.InvalidSchema, theirs.MissingSchema)
+"""What requests says of a URL."""

@@ -4,7 +4,7 @@ The short way of a call: one write and one read on a connection that is open, wi
 It is taken only by what is common and simple, on an idle connection of the session's own pool; everything else returns
 None, and the call goes the long way, through `requests.Session.request`. So it opens no connections, knows no
 proxies, cookies, authentication, hooks or streams, and goes back to requests' code for redirects. Where a tool has
-replaced what would be bypassed (responses, requests-mock, vcrpy, OpenTelemetry, Sentry), it steps aside too.
+replaced what would be bypassed (see `_http_replaced`), it steps aside too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json as _stdlib_json
 import logging
 import re
 import sys
-import types
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,16 +21,14 @@ from urllib.parse import urlencode
 
 import requests
 import requests.compat
-from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
 from requests.models import REDIRECT_STATI
 from requests.structures import CaseInsensitiveDict
 from requests.utils import check_header_validity, get_auth_from_url, select_proxy
-from urllib3.connection import HTTPConnection
-from urllib3.connectionpool import HTTPConnectionPool
 
 from hireliab.exchange._http_adapter import Adapter, idle_connections
 from hireliab.exchange._http_errors import CONNECTION, translate
+from hireliab.exchange._http_replaced import untouched
 from hireliab.exchange._http_response import Made, Response, decoded, length_is_sane, prepared
 from hireliab.exchange._http_wire import (
     STOCK,
@@ -40,7 +37,6 @@ from hireliab.exchange._http_wire import (
     TooLongError,
     Watch,
     Watched,
-    connections_untouched,
     current,
     keep_alive,
 )
@@ -66,61 +62,6 @@ _dumps: Callable[[Any], str] = (
 
 _Http = http.client.HTTPConnection
 _Base = requests.Session
-
-
-# -- who has replaced what --------------------------------------------------------------------------------------
-
-
-def _places() -> tuple[Any, ...]:
-    return (
-        _Base.send, _Base.request, _Base.get_adapter, _Base.prepare_request, HTTPAdapter.send, HTTPAdapter.build_response,
-        HTTPConnectionPool.urlopen, HTTPConnection.request, HTTPConnection.getresponse,
-        _Http.putrequest, _Http.endheaders, _Http.getresponse, _Http.send, _Base.merge_environment_settings,
-    )  # fmt: skip
-
-
-_modules = (
-    "requests.sessions", "requests.sessions", "requests.sessions", "requests.sessions", "requests.adapters",
-    "requests.adapters", "urllib3.connectionpool", "urllib3.connection", "urllib3.connection",
-    "http.client", "http.client", "http.client", "http.client", "requests.sessions",
-)  # fmt: skip
-_known: tuple[Any, ...] = (None,) * len(_modules)
-
-
-def _untouched() -> bool:
-    """Whether requests, urllib3 and http.client are as their authors wrote them."""
-    known = _known
-    # By identity: what wraps a function (wrapt) may call itself equal to it.
-    if (
-        _Base.send is known[0]
-        and _Base.request is known[1]
-        and _Base.get_adapter is known[2]
-        and _Base.prepare_request is known[3]
-        and HTTPAdapter.send is known[4]
-        and HTTPAdapter.build_response is known[5]
-        and HTTPConnectionPool.urlopen is known[6]
-        and HTTPConnection.request is known[7]
-        and HTTPConnection.getresponse is known[8]
-        and _Http.putrequest is known[9]
-        and _Http.endheaders is known[10]
-        and _Http.getresponse is known[11]
-        and _Http.send is known[12]
-        and _Base.merge_environment_settings is known[13]
-    ):
-        return connections_untouched()
-    return _look_again() and connections_untouched()
-
-
-def _look_again() -> bool:
-    """Remember the functions, if each is its module's own: a tool may have been there before us."""
-    global _known
-    now = _places()
-    for function, module in zip(now, _modules, strict=True):
-        # The type, not isinstance: a wrapper may lie about its class. A function's globals are those of its module.
-        if type(function) is not types.FunctionType or function.__globals__.get("__name__") != module:
-            return False
-    _known = now
-    return True
 
 
 # -- what a session's calls have in common ----------------------------------------------------------------------
@@ -155,7 +96,7 @@ class Lane:
         fields = {name.lower(): (name, value) for name, value in seen}
         self.fields: dict[str, tuple[str, str]] | None = fields
         block = _block(fields)
-        if block is None:
+        if block is None or isinstance(self.cert, list):  # what a list holds may change unnoticed
             self.fields = None
         self.block = block or ""
 
@@ -248,7 +189,7 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
         be sent again on a new connection.
     """
     lane = _lane(session)
-    if lane is None or type(url) is not str or not _untouched():
+    if lane is None or type(url) is not str or not untouched():
         return None
 
     # Where to, and how long it may take.
@@ -358,7 +299,6 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
         return None
 
     watch.read_timeout = read
-    watch.wire_limit = None if watch.limit is None else watch.limit + 65536
     watch.seen = True
     connection.watch = watch
     made = Made(method, full, path, fields, extra, body)
@@ -401,7 +341,7 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
     made.answer, made.received, made.elapsed = answer, len(content), now - started
     try:
         if "content-encoding" in names and content:
-            content = decoded(content, ", ".join(answer.headers.get_all("content-encoding") or ()), watch.limit)
+            content = decoded(content, ", ".join(answer.headers.get_all("content-encoding") or ()), watch)
         elif watch.limit is not None and len(content) > watch.limit:
             raise TooLongError
     except CONNECTION as error:

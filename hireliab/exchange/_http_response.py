@@ -24,10 +24,11 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
 from hireliab.exchange import _json
-from hireliab.exchange._http_errors import CONNECTION, translate
+from hireliab.exchange._http_errors import CONNECTION, shown, translate
 from hireliab.exchange._http_wire import TooLongError, Watch
 
 _CHUNK = 65536
+_STEP = 1024 * 1024  # bytes that are unpacked between two looks at the clock
 
 
 class Made:
@@ -102,16 +103,24 @@ class Response(requests.Response):
         assert watch is not None, "bug: no limit without a watch"
         self.close()  # what is left of the answer must not be what the next request reads
         watch.too_long = watch.seen = watch.sent = True
+        watch.in_head = False  # on urllib3.future nobody saw it end
         raise self._translated(TooLongError())
 
     def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
         """See requests. With ``stream=True`` the total limit still holds, and the limit of bytes does not."""
         chunks = super().iter_content(chunk_size, decode_unicode)
-        return chunks if self._watch is None or self._content_consumed else self._guarded(chunks)
+        watch = self._watch
+        return chunks if watch is None or self._content_consumed else self._guarded(watch, chunks)
 
-    def _guarded(self, chunks: Iterator[Any]) -> Iterator[Any]:
+    def _guarded(self, watch: Watch, chunks: Iterator[Any]) -> Iterator[Any]:
         try:
-            yield from chunks
+            for chunk in chunks:
+                try:
+                    watch.look()  # reading looks too, but what was read may unpack for long
+                except TimeoutError:
+                    self.close()  # what is left of the answer must not be what the next request reads
+                    raise
+                yield chunk
         except CONNECTION as error:
             made = self._translated(error)
             if made is error:
@@ -120,6 +129,15 @@ class Response(requests.Response):
 
     def _translated(self, error: BaseException) -> BaseException:
         return translate(error, self._watch, self.request.method or "", str(self.request.url), request=self.request)
+
+    def raise_for_status(self) -> None:
+        """See requests; the error's text shows the URL without its query, which may hold a key or a signature."""
+        try:
+            super().raise_for_status()
+        except requests.HTTPError as error:
+            text = str(error).rpartition(" for url: ")[0]
+            error.args = (f"{text} for url: {shown(str(self.url))}",)
+            raise
 
     def json(self, **kwargs: Any) -> Any:
         """
@@ -237,24 +255,35 @@ def length_is_sane(answer: http.client.HTTPResponse, names: list[str], limit: in
         raise urllib3.exceptions.InvalidHeader("Content-Length contained multiple unmatching values")
 
 
-def decoded(content: bytes, encoding: str | None, limit: int | None) -> bytes:
+def decoded(content: bytes, encoding: str | None, watch: Watch) -> bytes:
     """
     The body, decoded.
 
     Raises:
         TooLongError: It is longer than the limit.
+        TimeoutError: The total time is over.
         urllib3.exceptions.DecodeError: It cannot be decoded.
     """
+    limit = watch.limit
     if encoding == "gzip":
         inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        parts: list[bytes] = []
+        size, rest, more = 0, content, True
         try:
-            plain = inflater.decompress(content, 0 if limit is None else limit + 1)
+            while more:
+                part = inflater.decompress(rest, _STEP)
+                parts.append(part)
+                size += len(part)
+                if limit is not None and size > limit:
+                    raise TooLongError
+                rest = inflater.unconsumed_tail
+                more = not inflater.eof and (len(part) == _STEP or bool(rest))
+                if more:
+                    watch.look()
         except zlib.error:
-            plain = b""
-        if limit is not None and len(plain) > limit:
-            raise TooLongError
+            pass
         if inflater.eof and not inflater.unused_data:
-            return plain
+            return b"".join(parts)
     # Everything else, and whatever is unusual about it, is urllib3's.
     raw = urllib3.HTTPResponse(
         body=io.BytesIO(content), headers={"content-encoding": encoding or ""}, preload_content=False
@@ -266,4 +295,5 @@ def decoded(content: bytes, encoding: str | None, limit: int | None) -> bytes:
         size += len(chunk)
         if limit is not None and size > limit:
             raise TooLongError
+        watch.look()
     return b"".join(chunks)

@@ -39,7 +39,8 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 _NEVER = -1.0  # seconds of silence after which a connection is not used again
 _JOIN = 65536  # bytes of head and body that go out as one write
-_OVERHEAD = 65536  # bytes of headers and chunk marks that the limit on the wire allows on top of the body
+_OVERHEAD = 65536  # bytes of chunk marks and trailers that the limit on the wire allows on top of the body
+_HEAD = 1024 * 1024  # bytes of a head and of the interim answers before it, which http.client reads without end
 
 
 class TooLongError(Exception):
@@ -69,12 +70,15 @@ class Watch:
         timed_out: A time limit ended it.
         too_long: The limit ended it.
         received: Bytes of the answer so far, headers included.
+        wire_limit: The most of them at this place; None without a limit.
+        in_head: The head of the answer was not read to its end.
         claimed: A `Session.send` goes by it already; the next one inside it is a further hop.
     """
 
     __slots__ = (
-        "answered", "claimed", "connected", "connecting", "deadline", "earlier", "ended", "limit", "max_idle", "monotonic",
-        "read_timeout", "received", "retry_safe", "seen", "sent", "stopped", "timed_out", "too_long", "wire_limit",
+        "answered", "claimed", "connected", "connecting", "deadline", "earlier", "ended", "in_head", "limit", "max_idle",
+        "monotonic", "read_timeout", "received", "retry_safe", "seen", "sent", "stopped", "stream", "timed_out", "too_long",
+        "wire_limit",
     )  # fmt: skip
 
     def __init__(
@@ -100,7 +104,8 @@ class Watch:
         """Forget what was seen: an exchange begins; not that an earlier one of the call was sent."""
         self.earlier = self.earlier or self.sent
         self.read_timeout = read_timeout
-        self.wire_limit = None if stream or self.limit is None else self.limit + _OVERHEAD
+        self.in_head, self.stream = True, stream
+        self.wire_limit: int | None = _HEAD
         self.received = 0
         self.seen = self.connecting = self.connected = self.stopped = False
         self.sent = self.answered = self.ended = self.timed_out = self.too_long = False
@@ -114,6 +119,11 @@ class Watch:
             raise TimeoutError("the total time limit is over")
         return left
 
+    def look(self) -> None:
+        """Look at the clock; raises TimeoutError when the total time is over."""
+        if self.deadline is not None:
+            self.left()
+
     def patience(self) -> float | None:
         """The socket's timeout for the next write or read; raises TimeoutError when the time is over."""
         if self.deadline is None:
@@ -124,7 +134,7 @@ class Watch:
     def before_write(self, sock: socket.socket) -> None:
         """Look at the clock; a byte may have left from here on."""
         try:
-            sock.settimeout(self.patience())
+            set_timeout(sock, self.patience())
         except TimeoutError:
             self.stopped = not self.sent
             raise
@@ -152,9 +162,11 @@ class Watch:
         """The request is written; the next thing is to read."""
 
     def check_head(self) -> None:
-        """Refuse a head in whose middle the connection ended: http.client takes what there is for the whole."""
+        """Refuse a head in whose middle the connection ended, which http.client takes for whole; what follows is body."""
         if self.ended:
             raise http.client.RemoteDisconnected("Remote end closed connection within the head of the answer")
+        self.in_head = False
+        self.wire_limit = None if self.stream or self.limit is None else self.received + self.limit + _OVERHEAD
 
     def took(self, count: int) -> None:
         """`count` bytes were read."""
@@ -208,6 +220,13 @@ def enclosing() -> Watch | None:
     return None
 
 
+def set_timeout(sock: Any, seconds: float | None) -> None:
+    """Do what ``sock.settimeout`` does, which is a system call each time, where it changes something."""
+    asked = getattr(sock, "gettimeout", None)  # what stands for a socket may not have it, such as pyOpenSSL's
+    if asked is None or asked() != seconds:
+        sock.settimeout(seconds)
+
+
 class TimedReader(io.RawIOBase):
     """Reads a socket, each time with what is left of the time; http.client takes it for the socket."""
 
@@ -246,7 +265,7 @@ class TimedReader(io.RawIOBase):
             return None
         watch = self._watch
         if watch.deadline is not None:
-            self._sock.settimeout(watch.patience())
+            set_timeout(self._sock, watch.patience())
         try:
             count = self._read(buffer)
         except TimeoutError:

@@ -6,9 +6,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from hireliab.exchange._journal_rows import SELECT, SELECT_FILLS, UNFINISHED, from_fill_row, from_row
+from hireliab.exchange._journal_rows import (
+    EVENT_BACKLOG,
+    SELECT,
+    SELECT_EVENTS,
+    SELECT_FILLS,
+    UNFINISHED,
+    from_event_row,
+    from_fill_row,
+    from_row,
+)
 from hireliab.exchange.adapter import Account, Fill
 from hireliab.exchange.transaction import Record
+from hireliab.messaging.outbox import OutboxEvent
 
 
 class JournalReads:
@@ -96,3 +106,15 @@ class JournalReads:
         """See `Journal.send_times`."""
         rows = self._query("SELECT wall FROM txn_log WHERE state='SUBMITTING' AND wall >= ?", (since,))
         return [row[0] for row in rows]
+
+    def pending_events(self, after: int, limit: int) -> list[OutboxEvent]:
+        """See `Journal.pending_events`."""
+        return [from_event_row(row) for row in self._query(SELECT_EVENTS, (after, limit))]
+
+    def event_backlog(self) -> tuple[int, float | None]:
+        """See `Journal.event_backlog`."""
+        count, first = self._query(EVENT_BACKLOG)[0]
+        if not count:
+            return 0, None
+        created = self._query("SELECT created FROM event WHERE seq=?", (first,))
+        return count, created[0][0] if created else None

@@ -1,9 +1,8 @@
-"""Retention: finished transactions that are old are deleted, with their log and fills, while the writer is idle."""
+"""Retention: finished transactions that are old are deleted, with their log, fills and events, while the writer is idle."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 
 from hireliab.core.clock import Clock
 from hireliab.exchange.journal import FORGOTTEN
@@ -28,7 +27,16 @@ _FINISHED = (
     " AND NOT (kind = 'ORDER' AND state = 'COMPLETED' AND order_status IN ('Active', 'Inactive'))"
     f" AND NOT EXISTS (SELECT 1 FROM txn AS child WHERE child.parent_id = txn.txn_id AND child.state NOT IN {_TERMINAL})"
 )
-
+_PUBLISHED = (
+    f"{_FINISHED} AND NOT EXISTS (SELECT 1 FROM event WHERE published IS NULL"  # noqa: S608
+    " AND event_id > txn.txn_id || ':' AND event_id < txn.txn_id || ';')"
+)
+_DELETE = (
+    "DELETE FROM event WHERE event_id > ?1 || ':' AND event_id < ?1 || ';'",
+    "DELETE FROM txn_log WHERE txn_id = ?1",
+    "DELETE FROM fill WHERE txn_id = ?1",
+    "DELETE FROM txn WHERE txn_id = ?1",
+)
 # It never moves back: a later pass may delete older rows, which had not been finished.
 _FORGET = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
 
@@ -45,7 +53,7 @@ class Retention:
         self._seconds = seconds
         self._clock = clock
         self._after = ""  # the id up to which this pass came; the writer thread's own
-        self.is_published: Callable[[str], bool] | None = None
+        self.has_outbox = False  # then a transaction is kept until its events are published
 
     def sweep(self, db: sqlite3.Connection) -> float:
         """Delete what is due among the next few rows; returns the seconds until it is to be called again."""
@@ -56,15 +64,10 @@ class Retention:
             self._after = ""
             return INTERVAL
         last = candidates[-1][0]
-        is_published = self.is_published
-        finished = [
-            row
-            for row in db.execute(_FINISHED, (self._after, last, before)).fetchall()
-            if is_published is None or is_published(row[0])
-        ]
+        finished = db.execute(_PUBLISHED if self.has_outbox else _FINISHED, (self._after, last, before)).fetchall()
         if finished:  # so that their orders, in a listing, are not taken for orphans
             db.execute(_FORGET, (f"fact {FORGOTTEN}", max(row[0] for row in finished)))
-        for table in ("txn_log", "fill", "txn"):
-            db.executemany(f"DELETE FROM {table} WHERE txn_id = ?", finished)  # noqa: S608
+        for statement in _DELETE:
+            db.executemany(statement, finished)
         self._after = last
         return 0.0

@@ -13,6 +13,7 @@ from typing import Any
 from hireliab.core import money
 from hireliab.exchange.adapter import Fill, Order
 from hireliab.exchange.transaction import Proof, Record, State
+from hireliab.messaging.outbox import OutboxEvent
 
 SCHEMA = (
     """
@@ -59,6 +60,14 @@ SCHEMA = (
     ALTER TABLE fill_2 RENAME TO fill;
     CREATE INDEX fill_txn ON fill (txn_id)
     """,
+    # An event's id begins with its transaction's, so that its index also finds a transaction's events. AUTOINCREMENT: a
+    # seq is never used again, also after the newest rows were deleted; whoever reads on from a seq would miss them.
+    """
+    CREATE TABLE event (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, txn_id TEXT NOT NULL, topic TEXT NOT NULL,
+        body TEXT NOT NULL, created REAL NOT NULL, published REAL);
+    CREATE INDEX event_pending ON event (seq) WHERE published IS NULL
+    """,
 )
 """For each version from 1 on, the script that makes it from the one before; a script that was released is never changed."""
 
@@ -83,6 +92,17 @@ UNFINISHED = (
 INSERT_LOG = "INSERT INTO txn_log (txn_id, version, wall, state, attempt, cause) VALUES (?,?,?,?,?,?)"
 _FILL_COLUMNS = "trade_id, order_id, symbol, side, amount, price, fee, time"
 INSERT_FILL = f"INSERT OR IGNORE INTO fill (txn_id, {_FILL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)"  # noqa: S608
+# A version is written once, and tells at most one event; a second row could only undo the commit of the record.
+INSERT_EVENT = (
+    "INSERT INTO event (event_id, txn_id, topic, body, created) VALUES (?,?,?,?,?) ON CONFLICT (event_id) DO NOTHING"
+)
+SELECT_EVENTS = (
+    "SELECT seq, event_id, txn_id, topic, body, created FROM event WHERE published IS NULL AND seq > ?"
+    " ORDER BY seq LIMIT ?"
+)
+EVENT_BACKLOG = "SELECT count(*), min(seq) FROM event WHERE published IS NULL"
+MARK_PUBLISHED = "UPDATE event SET published=? WHERE seq=?"
+DROP_EVENTS = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE published IS NULL ORDER BY seq LIMIT ?)"
 SELECT_FILLS = f"SELECT {_FILL_COLUMNS} FROM fill WHERE txn_id=? ORDER BY time"  # noqa: S608
 
 
@@ -148,6 +168,17 @@ def to_row(record: Record) -> tuple[Any, ...]:
 def to_log(record: Record, cause: str) -> tuple[Any, ...]:
     """The values of `INSERT_LOG`."""
     return (record.txn_id, record.version, record.updated, record.state.value, record.attempt, _storable(cause))
+
+
+def to_event_row(event: OutboxEvent) -> tuple[Any, ...]:
+    """The values of `INSERT_EVENT`."""
+    return (event.event_id, event.key, event.topic, event.body, event.created)
+
+
+def from_event_row(row: tuple[Any, ...]) -> OutboxEvent:
+    """The event of a row of `SELECT_EVENTS`."""
+    seq, event_id, key, topic, body, created = row
+    return OutboxEvent(event_id=event_id, key=key, topic=topic, body=body, created=created, seq=seq)
 
 
 def from_row(row: tuple[Any, ...]) -> Record:

@@ -1,15 +1,18 @@
 """
 Ledger: the live transactions of one pipeline, and the only way to change a record.
 
-A change is claimed on the transaction, written to the journal, settled on the transaction and told to the world, in
-this order and without any lock held while writing or telling. Of two threads that want to change the same version
-(the runner at its timeout, the resolver with its finding) exactly one claims it; the other gets None and looks again.
+A change is claimed on the transaction, written to the journal together with the event that tells of it, and settled on
+the transaction, in this order and without any lock held while writing; an outbox publishes the event. Of two threads
+that want to change the same version (the runner at its timeout, the resolver with its finding) exactly one claims it;
+the other gets None and looks again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
+import json
 import logging
 import threading
 from collections import deque
@@ -23,6 +26,7 @@ from hireliab.exchange._pipeline_stats import PipelineMetrics
 from hireliab.exchange.adapter import Account, Order
 from hireliab.exchange.journal import Journal
 from hireliab.exchange.transaction import BY_ID, Record, State, Transaction
+from hireliab.messaging.outbox import OutboxEvent
 
 _log = logging.getLogger("hireliab.transactions")
 
@@ -36,21 +40,14 @@ _LEVELS = {
     "denied": "info",
 }
 """Which events are alerts, and how loud."""
-
-
 MOST_WORDS = 2000
 """Characters of a text of others that are kept and told: an exchange may answer with ten megabytes."""
 DUPLICATE_WINDOW = 15.0
 """Seconds within which Nobitex refuses an equal order: 10 (nobitex-api.md 8.2), and 5 for the way."""
 _ALERT_FACTS = ("transaction_id", "client_order_id", "order_id", "amount", "filled", "verdict", "candidates")
 """What a person needs to find the order; the title and the message say the rest."""
-
-
-class EventBus(Protocol):
-    """What the ledger needs of a message bus."""
-
-    def publish(self, topic: str, data: Mapping[str, Any], /, *, message_id: str) -> object:
-        """Hand over an event without waiting; an event that is told twice has the same id."""
+_EVENT = "log:"
+"""How a dedup key begins whose trouble has no end; `monitoring.alert.EVENT_KEY`, which this package does not import."""
 
 
 class AlertSink(Protocol):
@@ -59,7 +56,11 @@ class AlertSink(Protocol):
     def send_alert(
         self, *, source: str, level: str, title: str, message: str, context: Mapping[str, Any] | None
     ) -> object:
-        """Hand over an alert without waiting."""
+        """
+        Hand over an alert without waiting.
+
+        One that takes a `dedup_key`, too, is given one for each transaction: two of them are not one trouble.
+        """
 
 
 def prefix_of(account: Account, name: str) -> str:
@@ -74,22 +75,24 @@ class Ledger:
     Args:
         journal: Where the records go.
         clock: For the stamps of records.
-        bus: Gets "transaction.*" and "order.*" events after they are durable, or None.
+        tells: Whether "transaction.*" and "order.*" events are written beside the records that they are about.
         alerts: Gets what a person should see, or None.
     """
 
-    def __init__(self, *, journal: Journal, clock: Clock, bus: EventBus | None, alerts: AlertSink | None) -> None:
+    def __init__(self, *, journal: Journal, clock: Clock, tells: bool, alerts: AlertSink | None) -> None:
         self.journal = journal
         self.metrics = PipelineMetrics()
         self._clock = clock
-        self._bus = bus
-        self._alerts = alerts
-        self._lock = threading.Lock()  # guards _live, _unknown, _acks, _sends and _on_decided
+        self._tells = tells
+        self._alerts: tuple[tuple[AlertSink, bool], ...] = ()  # each with whether it takes a dedup key
+        self._lock = threading.Lock()  # guards _live, _unknown, _acks, _sends and _on_decided, and the writing of _alerts
         self._live: dict[str, Transaction] = {}
         self._unknown: dict[str, tuple[object, ...]] = {}  # fingerprints of those whose outcome is not known
         self._acks: list[tuple[float, str]] = []
         self._sends: deque[tuple[float, Order]] = deque()
         self._on_decided: Callable[[str], None] = lambda _txn_id: None
+        if alerts is not None:
+            self.add_alerts(alerts)
 
     def when_decided(self, hook: Callable[[str], None]) -> None:
         """Call the hook with the id of every transaction that becomes decided, or that only a person can decide."""
@@ -181,6 +184,7 @@ class Ledger:
             cause=f"{row} {cause}",
             barrier=transition.barrier or barrier,
             must_be_durable=sending,
+            topic=f"transaction.{transition.event}" if transition.event else "",
         )
         if new is None:
             return None
@@ -188,11 +192,19 @@ class Ledger:
             self.metrics.verdicts.add(new.verdict.value)
         if transition.event:
             self.metrics.events.add(transition.event)
-            self.tell(transition.event, new, cause=cause)
+            self._alert_of(transition.event, new, cause)
         return new
 
-    def note(self, transaction: Transaction, expected: Record, *, cause: str, **changes: Any) -> Record | None:
-        """Write new facts without a transition; not a barrier, because losing them only costs look-ups."""
+    def note(
+        self, transaction: Transaction, expected: Record, *, cause: str, topic: str = "", **changes: Any
+    ) -> Record | None:
+        """
+        Write new facts without a transition; not a barrier, because losing them only costs look-ups.
+
+        Args:
+            topic: Of the event that tells of them, or none.
+            transaction, expected, cause, changes: As `move`, and so is what it returns.
+        """
         cause = cause[:MOST_WORDS]
         return self._write(
             transaction,
@@ -201,6 +213,7 @@ class Ledger:
             cause=cause,
             barrier=False,
             must_be_durable=False,
+            topic=topic,
         )
 
     def _write(
@@ -212,6 +225,7 @@ class Ledger:
         cause: str,
         barrier: bool,
         must_be_durable: bool,
+        topic: str,
     ) -> Record | None:
         new: Record | None = None
         failure: JournalPoisonedError | None = None
@@ -221,7 +235,10 @@ class Ledger:
                 return None
             candidate = make()
             try:
-                self.journal.write(candidate, cause=cause, barrier=barrier)
+                if topic and self._tells:
+                    self.journal.write(candidate, cause=cause, barrier=barrier, event=event_of(topic, candidate))
+                else:
+                    self.journal.write(candidate, cause=cause, barrier=barrier)
             except JournalPoisonedError as error:
                 if must_be_durable:
                     raise
@@ -317,34 +334,65 @@ class Ledger:
 
     # -- telling ----------------------------------------------------------------------------------------------
 
-    def tell(self, event: str, record: Record, *, cause: str = "", topic: str = "transaction") -> None:
-        """Publish an event, and alert where it is one. Never raises into the trading path."""
-        if self._bus is not None:
-            try:
-                self._bus.publish(f"{topic}.{event}", facts(record), message_id=event_id(record))
-            except (Exception, SystemExit) as error:  # "on critical: sys.exit(1)" would end the thread that looks
-                _log.warning("event %s.%s of %s was not published: %s", topic, event, record.txn_id, error)
-        level = _LEVELS.get(event) if topic == "transaction" else None
+    def _alert_of(self, event: str, record: Record, cause: str) -> None:
+        """Alert where an event is one, or where it ends one. Never raises into the trading path."""
+        level = _LEVELS.get(event)
         if level is not None:
             title = f"{record.order.type} {record.order.side} {record.order.symbol}: {event.replace('_', ' ')}"
             self.alert(level, title, f"transaction {record.txn_id}: {cause or event}", record)
+        if record.state.is_terminal:
+            for sink, _ in self._alerts:
+                self._tell_decided(sink, record)
+
+    def _tell_decided(self, sink: AlertSink, record: Record) -> None:
+        """Tell an alert sink that wants to know that nothing about a transaction is unknown any more."""
+        hook = getattr(sink, "decided", None)
+        if hook is None:
+            return
+        try:
+            hook(record.txn_id, record.verdict.value)
+        except (Exception, SystemExit) as error:
+            _log.warning("the end of %s was not taken by the alerts: %s", record.txn_id, error)
+
+    def add_alerts(self, sink: AlertSink) -> None:
+        """Tell this sink, too, from now on; its ``decided(id, verdict)``, if it has one, hears of every end."""
+        entry = (sink, _takes_a_key(sink))
+        with self._lock:
+            self._alerts = (*self._alerts, entry)
 
     def alert(self, level: str, title: str, message: str, record: Record | None = None) -> None:
         """Tell a person. Never raises into the trading path."""
         message = message[:MOST_WORDS]
         _log.log({"critical": 50, "error": 40, "warning": 30}.get(level, 20), "%s: %s", title, message)
-        if self._alerts is None:
+        if not self._alerts:
             return
-        try:
-            self._alerts.send_alert(
-                source="execution",
-                level=level,
-                title=title,
-                message=message,
-                context=None if record is None else {name: facts(record)[name] for name in _ALERT_FACTS},
-            )
-        except (Exception, SystemExit) as error:
-            _log.warning("alert %r was not taken: %s", title, error)
+        context = None
+        if record is not None:
+            known = facts(record)
+            context = {name: known[name] for name in _ALERT_FACTS}
+        for sink, takes_a_key in self._alerts:
+            try:
+                key = {"dedup_key": _key(title, record)} if takes_a_key and record is not None else {}
+                sink.send_alert(source="execution", level=level, title=title, message=message, context=context, **key)
+            except (Exception, SystemExit) as error:
+                _log.warning("alert %r was not taken: %s", title, error)
+
+
+def _takes_a_key(sink: AlertSink) -> bool:
+    """Whether its `send_alert` takes a dedup key; one whose signature cannot be read is not given any."""
+    try:
+        parameters = inspect.signature(sink.send_alert).parameters.values()
+    except Exception:  # somebody's own object
+        return False
+    return any(
+        one.kind is one.VAR_KEYWORD or (one.name == "dedup_key" and one.kind is not one.POSITIONAL_ONLY)
+        for one in parameters
+    )
+
+
+def _key(title: str, record: Record) -> str:
+    """Of one trouble of one transaction. It begins as events do, which are not repeated until somebody resolves them."""
+    return f"{_EVENT}{record.txn_id}:{title}"
 
 
 def fingerprint(order: Order) -> tuple[object, ...]:
@@ -354,8 +402,16 @@ def fingerprint(order: Order) -> tuple[object, ...]:
 
 
 def event_id(record: Record) -> str:
-    """The same for the same version of a record."""
+    """Of what is told about this version of a record: a version is written once, and tells one event at most."""
     return f"{record.txn_id}:{record.version}"
+
+
+def event_of(topic: str, record: Record) -> OutboxEvent:
+    """What the world is told about this version."""
+    body = json.dumps(facts(record), ensure_ascii=False, separators=(",", ":"))
+    if not body.isascii():
+        body = body.encode("utf-8", "replace").decode("utf-8")  # a text of others may hold lone surrogates
+    return OutboxEvent(event_id=event_id(record), key=record.txn_id, topic=topic, body=body, created=record.updated)
 
 
 def facts(record: Record) -> dict[str, Any]:
@@ -363,6 +419,7 @@ def facts(record: Record) -> dict[str, Any]:
     order = record.order
     return {
         "event_id": event_id(record),
+        "time": record.updated,
         "transaction_id": record.txn_id,
         "kind": record.kind,
         "parent_id": record.parent_id,

@@ -155,6 +155,12 @@ class Access:
         self.gate = AccountGate([self.breakers[what] for what in ("account", "place", "cancel")], clock=clock)
         self._stopped = threading.Event()
 
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """Pools, circuit breakers and rate limiters."""
+        pools = [pool for pool in (self.pool, self._reserve) if pool is not None]
+        return (*pools, *self.breakers.values(), *self.limits.parts)
+
     def stop(self) -> None:
         """Refuse every later call."""
         self._stopped.set()

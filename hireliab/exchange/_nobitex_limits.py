@@ -74,6 +74,11 @@ class Limits:
                 )
             )
 
+    @property
+    def parts(self) -> tuple[RateLimiter, ...]:
+        """The limiters."""
+        return tuple(limiter for limiter in self._limiters.values() if limiter is not None)
+
     def acquire(self, endpoint: str, *, timeout: float, lane: str) -> Token | None:
         """
         Take room for one request; None where there is no limit.
@@ -91,7 +96,7 @@ class Limits:
             limiter.give_back(token)
 
     def penalize(self, endpoint: str, seconds: float) -> None:
-        """The venue asked for a pause; that counts where our own limits are off, too, but there nobody waits."""
+        """The venue asked for a pause of an endpoint; nothing heeds it where our own limit is off."""
         limiter = self._limiters[endpoint]
         if limiter is not None:
             limiter.penalize(seconds)

@@ -23,11 +23,13 @@ from hireliab.exchange.adapter import (
 from hireliab.exchange.nobitex_client import MAX_PAGE
 
 _LANE = "reserved"
-# A page with fewer rows is the last one where the venue does not say `hasNext`. Not MAX_PAGE: a venue that caps the
-# page size below what was asked would make each page look like the last one, and orders look absent. 50 is the
-# smallest default page size in its documents (nobitex-api.md 4.4), of fills 30 (8.11).
+# A page with fewer rows is the last one. Not MAX_PAGE: a venue that caps the page size below what was asked would make
+# each page look like the last one, and orders look absent. 50 is the smallest default page size in its documents
+# (nobitex-api.md 4.4), of fills 30 (8.11).
 _SHORT_PAGE = 50
 _SHORT_FILL_PAGE = 30
+_FILLS_KEPT = 3 * 86400.0
+"""Seconds for which the venue lists fills at least (nobitex-api.md 8.11)."""
 _MOST_PAGES = 100
 _REMEMBERED = 1000
 
@@ -91,7 +93,8 @@ class Listings:
                 if ids != sorted(set(ids)) or (ids and ids[0] <= above):
                     raise _wrong("orders/list", "the page is not in the order asked for")
                 orders.extend(page.orders)
-                if _is_last(page.has_next, page.rows, short=_SHORT_PAGE):
+                # Its "no next page" is not believed: the venue does not combine pages with `fromId`, and may mean that.
+                if page.rows < _SHORT_PAGE and not page.has_next:
                     return OrderListing(orders=tuple(orders), since=order_id, started=started)
                 if not ids:
                     raise _wrong("orders/list", "a page without spot orders and without an end")
@@ -147,17 +150,20 @@ class Listings:
         )
 
     def fills_since(self, since: float) -> FillsRead:
-        """Every own fill from `since` on, each once."""
+        """Every own fill from `since` on, each once, as far back as the venue keeps them."""
         started = self._clock.monotonic()
+        now = self._clock.time() + self._access.skew
         found: dict[tuple[str, ...], Fill] = {}  # a trade between two own orders has one row for each side
         try:
             for number in range(1, _MOST_PAGES + 1):
                 page = self._fill_page(number)
                 # A fill that comes while we turn pages moves an old one to the next page: keyed by id, not listed.
                 found |= {(fill.symbol, fill.trade_id, fill.side): fill for fill in page.fills}
-                if _is_last(page.has_next, len(page.fills), short=_SHORT_FILL_PAGE) or _reaches(page, since):
+                if _is_last(page) or _reaches(page, since):
                     fills = tuple(fill for fill in found.values() if fill.time >= since)
-                    return FillListing(fills=fills, since=since, started=started)
+                    # One that is old enough shows that what came after it is kept, too.
+                    kept = min([now - _FILLS_KEPT, *(fill.time for fill in found.values())])
+                    return FillListing(fills=fills, since=max(since, kept), started=started)
             raise _wrong("trades/list", f"more than {_MOST_PAGES} pages")
         except ConfigError:
             raise
@@ -173,8 +179,8 @@ class Listings:
         )
 
 
-def _is_last(has_next: bool | None, rows: int, *, short: int) -> bool:
-    return rows < short if has_next is None else not has_next
+def _is_last(page: FillPage) -> bool:
+    return len(page.fills) < _SHORT_FILL_PAGE if page.has_next is None else not page.has_next
 
 
 def _reaches(page: FillPage, since: float) -> bool:

@@ -24,6 +24,7 @@ _NUMBER = re.compile(r"[-\u2212]?[0-9][0-9_]*(\.[0-9_]*)?([eE][+-]?[0-9]{1,2})?"
 _LONGEST_NUMBER = 60
 _BASE = re.compile(r"[A-Z0-9]+(_[A-Z0-9]+)?", re.ASCII)
 _QUOTES = {"IRT": "rls", "RLS": "rls", "USDT": "usdt"}
+_OTHER_TRADES = ("margin", "credit", "debit")
 _EXECUTIONS = {"limit": "limit", "market": "market", "stoplimit": "stop_limit", "stopmarket": "stop_market"}
 
 
@@ -186,6 +187,11 @@ def _market(row: Mapping[str, Any], names: Mapping[str, str], fallback: Symbol |
     return ""
 
 
+def _fee(row: Mapping[str, Any], what: str) -> Decimal:
+    fee = row.get("fee")
+    return money.ZERO if fee is None else amount(fee, f"{what} fee")
+
+
 def order(
     row: object, *, what: str, names: Mapping[str, str] | None = None, sent: Symbol | None = None, sent_type: str = ""
 ) -> OrderState:
@@ -228,16 +234,17 @@ def order(
         price=positive_or_none(row.get("price"), f"{what} price"),
         stop_price=positive_or_none(row.get("param1"), f"{what} param1"),
         average_price=positive_or_none(row.get("averagePrice"), f"{what} averagePrice"),
-        fee=amount(row.get("fee", 0), f"{what} fee"),
+        fee=_fee(row, what),
         created=None if row.get("created_at") is None else when(row["created_at"], f"{what} created_at"),
         raw_status=raw_status[:40],
     )
 
 
 def is_spot(row: object) -> bool:
-    """Whether a listing's row is a spot order; rows that do not say are."""
+    """Whether a listing's row is to be taken for a spot order: every one that is not known to be another's."""
     kind = row.get("tradeType") if isinstance(row, dict) else None
-    return kind is None or str(kind).lower() == "spot"
+    # Not "is Spot": under a new word for it our own order would be left out, and look absent.
+    return str(kind).lower() not in _OTHER_TRADES
 
 
 def fill(row: object, what: str) -> Fill:
@@ -251,7 +258,7 @@ def fill(row: object, what: str) -> Fill:
         side=side_of(row.get("type"), what),
         amount=amount(row.get("amount"), f"{what} amount"),
         price=amount(row.get("price"), f"{what} price"),
-        fee=amount(row.get("fee", 0), f"{what} fee"),
+        fee=_fee(row, what),
         time=when(row.get("timestamp"), f"{what} timestamp"),
     )
 

@@ -82,31 +82,40 @@ def handlers(desk: Desk) -> dict[str, Handler]:
 
     def cancel(args: Mapping[str, Any]) -> Later:
         transaction_id = _text(args, "transaction_id")
-        outcome: list[TransactionResult | Exception] = []
-
-        def work() -> None:
-            try:
-                outcome.append(desk.cancel(transaction_id))
-            except Exception as error:
-                outcome.append(error)
-
         # It waits for the cancel's transaction, which may need the very thread that asks here.
-        start_thread(work, name=f"hireliab.txn.cancel-{transaction_id:.40}")
+        return _apart(f"cancel-{transaction_id:.40}", lambda: told(desk.cancel(transaction_id)))
 
-        def later() -> Answer | None:
-            if not outcome:
-                return None
-            if isinstance(outcome[0], Exception):
-                raise outcome[0]
-            return told(outcome[0])
+    def sweep(_args: Mapping[str, Any]) -> Later:
+        def look() -> Answer:
+            found = desk.sweep_orphans()
+            return {"orphans": [{"order_id": o.order_id, "client_order_id": o.client_order_id} for o in found]}
 
-        return later
-
-    def sweep(_args: Mapping[str, Any]) -> Answer:
-        found = desk.sweep_orphans()
-        return {"orphans": [{"order_id": order.order_id, "client_order_id": order.client_order_id} for order in found]}
+        # A long history takes minutes, in which the thread that asks here decides nothing and cancels nothing.
+        return _apart("sweep", look)
 
     return {"resolve": resolve, "adopt": adopt, "cancel": cancel, "sweep": sweep}
+
+
+def _apart(name: str, work: Callable[[], Answer]) -> Later:
+    """Do it in a thread of its own; ask the result for the answer."""
+    outcome: list[Answer | Exception] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except Exception as error:
+            outcome.append(error)
+
+    start_thread(run, name=f"hireliab.txn.operator-{name}")
+
+    def later() -> Answer | None:
+        if not outcome:
+            return None
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0]
+
+    return later
 
 
 def told(result: TransactionResult) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Any
 from hireliab.core import config, money
 from hireliab.core.clock import Clock
 from hireliab.errors import InvalidOrderError
-from hireliab.exchange._decision import WORDS
+from hireliab.exchange._decision import WORDS, check_unfilled
+from hireliab.exchange._ledger import event_of
 from hireliab.exchange.journal import Journal
-from hireliab.exchange.transaction import Proof, Record, State
+from hireliab.exchange.transaction import BY_ID, Proof, Record, State
 
 _TO_UNKNOWN: dict[State, tuple[tuple[str, State], ...]] = {
     State.SUBMITTING: (("T9", State.RESOLVING), ("T15", State.UNKNOWN)),
@@ -37,7 +38,7 @@ def resolve(
     Decide a transaction in an open journal; see `TransactionVerificationPipeline.resolve`.
 
     The difference: nothing is read at the exchange, so an order id and a fill are the person's word alone, and the
-    journal's log says so. No event is published. All steps are one commit.
+    journal's log says so. The next start of a bot with a message bus publishes the events. All steps are one commit.
 
     Raises:
         InvalidOrderError: There is no such transaction, it is decided or was never sent, or the words contradict.
@@ -60,11 +61,13 @@ def resolve(
         raise InvalidOrderError(
             f"transaction {record.txn_id}: {record.state.value} {record.proof.value}; {why}", by="hireliab"
         )
+    check_unfilled(record, as_)
     facts = _facts(record, as_, order_id, filled)
     now = clock.time()
-    written = []
+    written, events = [], []
     for row, state in steps:
         record = record.move(row, state, updated=now)
+        events.append(event_of(f"transaction.{BY_ID[row].event}", record))
         written.append((record, f"{row} to be decided by {who}, no bot runs"))
     record = record.move(
         "T26",
@@ -77,7 +80,8 @@ def resolve(
         **facts,
     )
     written.append((record, f"T26 {as_} says {who}, not read at the exchange: {evidence}"))
-    journal.write_many(written, barrier=True)
+    events.append(event_of(f"transaction.{BY_ID['T26'].event}", record))
+    journal.write_many(written, barrier=True, events=events)
     return record
 
 

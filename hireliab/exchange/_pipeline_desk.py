@@ -1,4 +1,4 @@
-"""Desk: the part of the pipeline's door that persons use: resolve, adopt, halt. Each word is kept with its name."""
+"""Desk: the part of the pipeline's door that persons use: resolve, adopt, halt, alerts. Each word is kept with its name."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from hireliab.errors import ConfigError
 from hireliab.exchange import _halt
 from hireliab.exchange._admission import Admission
 from hireliab.exchange._decision import Decisions
-from hireliab.exchange._ledger import Ledger
+from hireliab.exchange._ledger import AlertSink, Ledger
 from hireliab.exchange._orphans import Orphans
+from hireliab.exchange._pipeline_settings import PipelineConfig
 from hireliab.exchange._pipeline_stats import PipelineStats
 from hireliab.exchange._recovery import RecoveryReport
+from hireliab.exchange._resolver import Resolver
 from hireliab.exchange.adapter import ExchangeAdapter, OrderState, Unavailable
 from hireliab.exchange.journal import Journal
 from hireliab.exchange.transaction import State, Transaction, TransactionResult
+from hireliab.messaging.outbox import Outbox
 
 
 class Desk(ABC):
     """Base of TransactionVerificationPipeline."""
 
+    config: PipelineConfig
     _adapter: ExchangeAdapter
     _clock: Clock
     _journal: Journal
@@ -30,6 +34,9 @@ class Desk(ABC):
     _orphans: Orphans
     _decisions: Decisions
     _admission: Admission
+    _resolver: Resolver
+    _outbox: Outbox | None
+    _phase: str
 
     @abstractmethod
     def start(self) -> RecoveryReport:
@@ -42,6 +49,17 @@ class Desk(ABC):
     @abstractmethod
     def _known(self, transaction_id: str) -> Transaction:
         """The transaction, or InvalidOrderError."""
+
+    @property
+    def state(self) -> str:
+        """One of "new", "starting", "running", "stopping" and "stopped"; looking at it starts nothing."""
+        phase = self._phase
+        return "running" if phase == "open" else phase
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """What else is to be measured where the pipeline is: its adapter."""
+        return (self._adapter,)
 
     def resolve(
         self,
@@ -70,6 +88,10 @@ class Desk(ABC):
         transaction = self._known(transaction_id)
         self._decisions.resolve(transaction, as_, evidence=evidence, who=who, order_id=order_id, filled=filled)
         return transaction.result()
+
+    def add_alert_system(self, alert_system: AlertSink) -> None:
+        """Alert here, too, from now on; its ``decided(id, verdict)``, if it has one, is called at every end."""
+        self._ledger.add_alerts(alert_system)
 
     def orphans(self) -> tuple[str, ...]:
         """Venue ids of orders that carry our prefix and have no transaction, seen so far and not adopted yet."""
@@ -151,6 +173,7 @@ class Desk(ABC):
         undecided = [record for record in live if not record.state.is_terminal and record.state is not State.NEW]
         halt = self.halted
         return PipelineStats(
+            name=self.config.name,
             verdicts=metrics.verdicts.snapshot(),
             events=metrics.events.snapshot(),
             reads=metrics.reads.snapshot(),
@@ -162,6 +185,9 @@ class Desk(ABC):
             watched=sum(record.watch_until is not None for record in live),
             orphans=len(self._orphans.ids()),
             halt=None if halt is None else halt.mode,
+            resolver_alive=self._resolver.is_alive,
+            blind=self._resolver.is_blind,
             phases={name: histogram.snapshot() for name, histogram in metrics.phases.items()},
             journal=self._journal.stats(),
+            outbox=None if self._outbox is None else self._outbox.stats(),
         )

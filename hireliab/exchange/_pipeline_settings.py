@@ -36,6 +36,8 @@ class PipelineConfig:
         duplicate_guard: Refuse an order that equals one whose outcome is not known.
         operator_interval: Time between looks at the commands of ``hireliab transactions``, and between writes of
             status.json; None switches both off.
+        unrouted_events: What becomes of an event that no queue of a durable message bus wants: "keep" tells a person
+            and publishes it again until one does, "drop" lets it go.
     """
 
     name: str = "default"
@@ -52,6 +54,7 @@ class PipelineConfig:
     orders_per_minute: int | None = None
     duplicate_guard: bool = True
     operator_interval: float | None = 1.0
+    unrouted_events: str = "keep"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -72,6 +75,7 @@ class PipelineConfig:
             config.whole("orders_per_minute", self.orders_per_minute, low=1, high=100_000)
         config.flag("duplicate_guard", self.duplicate_guard)
         config.number_or_none("operator_interval", self.operator_interval, above=0, high=3600)
+        config.choice("unrouted_events", self.unrouted_events, ("keep", "drop"))
 
 
 def _amounts(given: object) -> dict[str, Decimal]:

@@ -9,6 +9,7 @@ from typing import Any
 from hireliab.core._metrics import SECONDS, Counter, Histogram, HistogramSnapshot
 from hireliab.exchange.adapter import Absent, Found, Unavailable
 from hireliab.exchange.journal import JournalStats
+from hireliab.messaging.outbox import OutboxStats
 
 PHASES = ("prepare", "intent", "send", "verify", "total")
 """Seconds of one transaction: until it may be sent, until its intent is on disk, from the send to its answer, from there
@@ -41,6 +42,7 @@ class PipelineStats:
     One snapshot.
 
     Attributes:
+        name: The pipeline's.
         verdicts: How many transactions of this process were decided, by verdict.
         events: How many transitions were told, by event.
         reads: Look-ups and listings by answer: found, absent, listed, unavailable.
@@ -51,10 +53,14 @@ class PipelineStats:
         watched: Orders that are presumed absent and still looked for.
         orphans: Venue orders with our prefix and no transaction.
         halt: "HALTED", "REDUCING" or None.
+        resolver_alive: Whether the thread runs that finds out what became of unknown outcomes.
+        blind: Whether something is undecided, and for a minute no read of the exchange has worked.
         phases: Seconds, by phase; see PHASES.
         journal: The journal's own figures: commits, batch sizes, commit seconds.
+        outbox: What became of the events, or None without a message bus.
     """
 
+    name: str
     verdicts: Mapping[str, int]
     events: Mapping[str, int]
     reads: Mapping[str, int]
@@ -66,8 +72,11 @@ class PipelineStats:
     watched: int
     orphans: int
     halt: str | None
+    resolver_alive: bool
+    blind: bool
     phases: Mapping[str, HistogramSnapshot]
     journal: JournalStats
+    outbox: OutboxStats | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For status.json: histograms as count, mean, p50, p99 and most."""
@@ -75,10 +84,13 @@ class PipelineStats:
             name: getattr(self, name)
             for name in (
                 "verdicts", "events", "reads", "running", "unresolved", "oldest_unresolved", "needs_human", "resting",
-                "watched", "orphans", "halt",
+                "watched", "orphans", "halt", "resolver_alive", "blind",
             )
         }  # fmt: skip
         plain["phases"] = {name: brief(histogram) for name, histogram in self.phases.items()}
+        plain["journal"] = {"poisoned": self.journal.poisoned, "full": self.journal.full}
+        if self.outbox is not None:
+            plain["outbox"] = self.outbox.as_dict()
         return plain
 
 

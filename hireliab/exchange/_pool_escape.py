@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable
+import types
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 # Responses whose body may not have been read yet, by top package and name; the answer is False when in doubt.
 _UNREAD: dict[tuple[str, str], Callable[[object], bool]] = {
@@ -14,6 +15,9 @@ _UNREAD: dict[tuple[str, str], Callable[[object], bool]] = {
     ("urllib3", "BaseHTTPResponse"): lambda response: getattr(response, "closed", None) is False,
     ("http", "HTTPResponse"): lambda response: getattr(response, "fp", None) is not None,
 }
+
+
+_Question = Callable[[object, Any], bool]
 
 
 def uses_client(client: object, result: object) -> bool:
@@ -29,15 +33,24 @@ def uses_client(client: object, result: object) -> bool:
         result: What the method returned.
     """
     try:
-        if result is client or inspect.isgenerator(result) or inspect.isasyncgen(result) or inspect.isawaitable(result):
-            return True
-        function = result.func if isinstance(result, functools.partial) else result
-        if inspect.ismethod(function) or inspect.isbuiltin(function):
-            return function.__self__ is client
-        for cls in type(result).__mro__:
-            unread = _UNREAD.get((str(cls.__module__).partition(".")[0], cls.__name__))
-            if unread is not None:
-                return unread(result)
+        kind: Any = type(result)  # mypy does not take a type for hashable
+        question = _question(kind)
+        return result is client or (question is not None and question(client, result))
     except Exception:  # an odd result; the method was called, so nothing may be raised any more
         return False
-    return False
+
+
+@functools.lru_cache(maxsize=256)  # most clients return things of a few types, and each call asks
+def _question(kind: type) -> _Question | None:
+    """What to ask of results of this type; None when there is nothing to ask."""
+    if issubclass(kind, types.GeneratorType | types.AsyncGeneratorType | Awaitable):
+        return lambda _client, _result: True
+    if issubclass(kind, functools.partial):
+        return lambda client, result: uses_client(client, result.func)
+    if issubclass(kind, types.MethodType | types.BuiltinMethodType):
+        return lambda client, result: result.__self__ is client
+    for cls in kind.__mro__:
+        unread = _UNREAD.get((str(cls.__module__).partition(".")[0], cls.__name__))
+        if unread is not None:
+            return lambda _client, result: unread(result)
+    return None

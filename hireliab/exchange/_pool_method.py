@@ -1,11 +1,9 @@
-"""How `execute` finds a client's method by its name, and what it says when there is none."""
+"""What `execute` says when a client has no method of that name."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
-from typing import Any
 
 from hireliab.errors import ConfigError
 
@@ -33,18 +31,6 @@ def surely_lacks(client: object, method: str) -> bool:
     if getattr(kind, "__getattribute__", None) is not object.__getattribute__ or hasattr(kind, "__getattr__"):
         return False
     return inspect.getattr_static(client, method, _MISSING) is _MISSING
-
-
-def find_method(client: object, method: str, *, where: str) -> Callable[..., Any]:
-    """The client's method, or a ConfigError with the near miss."""
-    try:
-        found = getattr(client, method)
-    except AttributeError:
-        raise no_method(client, method, where=where) from None
-    if not callable(found):
-        raise no_method(client, method, where=where)
-    call: Callable[..., Any] = found
-    return call
 
 
 def no_method(client: object, method: str, *, where: str) -> ConfigError:

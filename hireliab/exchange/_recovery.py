@@ -11,6 +11,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hireliab.core import _kill_points
 from hireliab.core.clock import Clock
@@ -79,7 +80,20 @@ class Gate:
             return tuple(sorted(set(self._waiting_for.values())))
 
 
-def first_listing(records: Sequence[Record], *, journal: Journal, adapter: ExchangeAdapter) -> OrderListing | None:
+class FirstLook(NamedTuple):
+    """
+    What a start saw of the exchange.
+
+    Attributes:
+        listing: None where the exchange could not be asked.
+        knows_newest: Whether the newest order's id was read, so that nobody has to ask for it again.
+    """
+
+    listing: OrderListing | None
+    knows_newest: bool
+
+
+def first_listing(records: Sequence[Record], *, journal: Journal, adapter: ExchangeAdapter) -> FirstLook:
     """
     One look at the exchange's orders that serves all of a start: the watermark, orphans, and what is unfinished.
 
@@ -88,6 +102,7 @@ def first_listing(records: Sequence[Record], *, journal: Journal, adapter: Excha
     if journal.watermark == "0" and not records:
         newest = adapter.newest_order_id()
         listing = adapter.list_open_orders()
+        knows_newest = not isinstance(newest, Unavailable)
         if not isinstance(newest, Unavailable):
             journal.note_watermark(newest)
     else:
@@ -98,11 +113,13 @@ def first_listing(records: Sequence[Record], *, journal: Journal, adapter: Excha
         known = [r for r in records if r.kind != "CALL" and not r.state.is_terminal]
         floors += [int(r.order_id) - 1 for r in known if r.order_id is not None]
         listing = adapter.list_orders_since(str(max(0, min(floors, default=0))))
+        knows_newest = not isinstance(listing, Unavailable)
         if isinstance(listing, Unavailable):  # such as too many pages: at least new orders get a baseline of today
             newest = adapter.newest_order_id()
             if not isinstance(newest, Unavailable):
                 journal.note_watermark(newest)
-    return None if isinstance(listing, Unavailable) else listing
+                knows_newest = True
+    return FirstLook(None if isinstance(listing, Unavailable) else listing, knows_newest)
 
 
 def recover(
@@ -156,11 +173,11 @@ def recover(
         gated=gate.symbols(),
     )
     if undecided:
+        waits = f" new orders on {', '.join(report.gated)} wait;" if report.gated else ""
         ledger.alert(
             "warning",
             "Recovery found undecided orders",
-            f"looked for from before the restart: {len(undecided)}; new orders on"
-            f" {', '.join(report.gated) or 'no symbol'} wait; nothing is sent again",
+            f"looked for from before the restart: {len(undecided)};{waits} nothing is sent again",
         )
     return report
 

@@ -8,21 +8,30 @@ never a negative. It also follows the orders that rest in the book until they cl
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable
 from functools import partial
 
-from hireliab.core import _kill_points
+from hireliab.core import _kill_points, money
 from hireliab.core._threads import Stop, join_all, run_forever, start_thread
 from hireliab.core.clock import Clock
 from hireliab.errors import NotSentError, OrderNotFoundError
 from hireliab.exchange import evidence
 from hireliab.exchange._commit_rule import CommitRule
+from hireliab.exchange._conclusion import conclude
 from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._orphans import Orphans
 from hireliab.exchange._pipeline_settings import PipelineConfig
+from hireliab.exchange._resolver_case import (
+    CANCEL_AGAIN_AFTER,
+    LOOKUP_DELAYS,
+    LOOKUP_SPACING,
+    Case,
+    listing_pace,
+    lookup_pace,
+)
+from hireliab.exchange._resolver_sight import Sight
 from hireliab.exchange._verified_calls import CallBook
 from hireliab.exchange._watching import FEW, Watching
 from hireliab.exchange.adapter import (
@@ -30,7 +39,6 @@ from hireliab.exchange.adapter import (
     ExchangeAdapter,
     FillListing,
     Found,
-    ListingRead,
     OrderListing,
     OrderRead,
     OrderState,
@@ -40,37 +48,7 @@ from hireliab.exchange.transaction import Proof, Record, State, Transaction, see
 
 _log = logging.getLogger("hireliab.transactions")
 
-BLIND_AFTER = 60.0
-"""Seconds without one successful read while something is undecided, after which a person is told."""
-LOOKUP_DELAYS = (0.0, 0.3, 0.7, 1.5, 3.0, 5.0)
-"""Seconds between single look-ups of a young case; the last one repeats, and grows with the listings' pace."""
-LOOKUP_SPACING = 0.25
-"""Seconds between any two single look-ups on average: 240 a minute of the 300 that orders/status allows."""
-CANCEL_AGAIN_AFTER = 3.0
-"""Seconds after which a cancel is sent again when the order is still open; cancelling by id is idempotent."""
 _IDLE = 3600.0
-
-
-@dataclasses.dataclass(slots=True)
-class Case:
-    """One undecided transaction in the resolver's hands; only its thread touches it."""
-
-    transaction: Transaction
-    proof: evidence.AbsenceProof
-    added: float
-    refused: bool = False
-    unknown_id: bool = False
-    looks: int = 0
-    next_look: float = 0.0
-    next_cancel: float = 0.0
-    listings: int = 0
-    shouted: bool = False
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether listings must find it: no venue id is known, or the venue does not know the one that it gave."""
-        record = self.transaction.record
-        return record.kind == "ORDER" and (record.order_id is None or self.unknown_id)
 
 
 class Resolver:
@@ -96,26 +74,23 @@ class Resolver:
         self._config = config
         self._clock = clock
         self._stop = stop
-        self._lock = threading.Lock()  # guards _incoming and _settled_hook
+        self._lock = threading.Lock()  # guards _incoming
         self._incoming: list[Case] = []
         self._first: OrderListing | None = None  # set before the thread starts
         self._cases: dict[str, Case] = {}  # the resolver thread's own, like everything below
         self._last_listing = self._last_resting = -_IDLE
-        self._blind_since: float | None = None
-        self._told_blind = False
+        self._sight = Sight(ledger=ledger, clock=clock)
         self._thread: threading.Thread | None = None
         self._told_no_ids = False
         self._kept_capability: bool | None = None
-        self.commit_rule = CommitRule(
-            ledger=ledger, adapter=adapter, clock=clock, check_open=self._check_open, found=self.found
-        )
+        self.commit_rule = CommitRule(ledger=ledger, adapter=adapter, clock=clock, check_open=self._check_open)
         self._watching = Watching(
             ledger=ledger,
             adapter=adapter,
             clock=clock,
             most=config.afterwatch,
             resurrected=self._take_back,
-            saw=self._saw,
+            saw=self._sight.saw,
             guarded=self._guarded,
         )
 
@@ -136,6 +111,16 @@ class Resolver:
     def is_started(self) -> bool:
         """Whether it was started."""
         return self._thread is not None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether something is undecided, and for a minute no read of the exchange has worked."""
+        return self._sight.is_blind
 
     def join(self, timeout: float) -> None:
         """Wait for the thread to end; the stop flag is the caller's."""
@@ -162,7 +147,7 @@ class Resolver:
     def _take_back(self, transaction: Transaction, order: OrderState) -> None:
         """A transaction that was presumed absent is not."""
         self.add(transaction)
-        self.found(transaction, order)
+        conclude(transaction, order, ledger=self._ledger)
 
     def follow(self) -> None:
         """Wake up: an order rests in the book now."""
@@ -195,7 +180,7 @@ class Resolver:
             self._last_resting = self._clock.monotonic()
             self._watching.look_at_resting()
         self._on_step()
-        self._watch_blindness()
+        self._sight.watch(len(self._cases))
         self._keep_capability()
         return self._pause()
 
@@ -223,19 +208,11 @@ class Resolver:
                 return 0.0
         return max(0.0, min(waits))
 
-    def _pace(self, age: float) -> float:
-        """Seconds between listings for a case of this age (ARCHITECTURE.md section 6)."""
-        first = self._config.listing_interval
-        if age < 60.0:
-            return first
-        if age < 600.0:
-            return max(first, 10.0)
-        return max(first, 30.0) if age < 3600.0 else max(first, 300.0)
-
     def _listing_due(self) -> float:
         """Seconds until the next listing is due; 0 or less when it is."""
         now = self._clock.monotonic()
-        paces = [self._pace(now - c.added) for c in self._cases.values() if c.is_lost]
+        pace = self._config.listing_interval
+        paces = [listing_pace(now - c.added, pace) for c in self._cases.values() if c.is_lost]
         waits = [self._last_listing + min(paces) - now] if paces else []
         # Not more often than listings may be, whatever failed the last time.
         soonest = self._last_listing + self._config.watch_interval
@@ -249,61 +226,37 @@ class Resolver:
             return _IDLE
         return self._last_resting + self._config.watch_interval - self._clock.monotonic()
 
-    def _watch_blindness(self) -> None:
-        if not self._cases:
-            self._blind_since, self._told_blind = None, False
-        elif self._blind_since is not None and not self._told_blind:
-            blind = self._clock.monotonic() - self._blind_since
-            if blind >= BLIND_AFTER:
-                self._told_blind = True
-                self._ledger.alert(
-                    "error",
-                    "Cannot see the exchange",
-                    f"no read has worked for {blind:.0f} s; {len(self._cases)} transactions are undecided",
-                )
-
-    def _saw(self, answer: OrderRead | ListingRead) -> None:
-        self._ledger.metrics.count_read(answer)
-        if not isinstance(answer, Unavailable):
-            if self._told_blind:
-                self._ledger.alert("info", "The exchange can be seen again", f"{len(self._cases)} undecided")
-            self._blind_since, self._told_blind = None, False
-        elif self._blind_since is None:
-            self._blind_since = self._clock.monotonic()
-
     # -- single look-ups --------------------------------------------------------------------------------------
 
     def _look(self, case: Case) -> None:
         record = case.transaction.record
-        delay = LOOKUP_DELAYS[min(case.looks + 1, len(LOOKUP_DELAYS) - 1)]
         age = self._clock.monotonic() - case.added
         case.looks += 1
         started = self._clock.monotonic()
         if record.kind == "CALL":
             read = self._calls.look(record)
-        elif record.order_id is not None and not (self._is_second_look(case) and record.kind == "ORDER"):
+        elif record.order_id is not None and not (case.is_second_look and record.kind == "ORDER"):
             read = self._adapter.find_by_id(record.order_id)
         else:
             read = self._adapter.find_by_client_id(record.order.client_order_id)
         # Counted from the end of the read: a dead exchange must not keep the thread in one case's time-outs.
-        # Many cases share the endpoint's limit, so each is looked up less often the more there are.
-        delay = max(delay if age < 60.0 else self._pace(age), len(self._cases) * LOOKUP_SPACING)
+        delay = lookup_pace(case.looks, age, cases=len(self._cases), shortest=self._config.listing_interval)
         left = self.commit_rule.time_left(case.transaction)
         case.next_look = self._clock.monotonic() + (min(delay, left) if left > 0 else delay)
         if record.kind != "CALL" or self._calls.knows(record):
-            self._saw(read)
+            self._sight.saw(read)
         if _kill_points.ARMED and isinstance(read, Absent):
             _kill_points.at("L20")
         if record.kind == "CALL":
             self._look_at_call(case, record, read, started)
         elif isinstance(read, Found):
-            self.found(case.transaction, read.order)
+            conclude(case.transaction, read.order, ledger=self._ledger)
             if evidence.speaks_of(record, read.order) and record.kind == "ORDER":
                 if evidence.has_fields_of(record.order, read.order):
                     case.unknown_id = False
                 else:
                     self._shout(case, record, (read.order,), "a venue order that is different carries its id")
-            if case.transaction.record.is_rollback and read.order.order_id == record.order_id:
+            if case.transaction.record.is_rollback and evidence.speaks_of(case.transaction.record, read.order):
                 self._cancel_again(case, read.order)
         elif isinstance(read, Absent) and record.order_id is not None and record.kind == "ORDER":
             self._lost_by_id(case, record)
@@ -337,15 +290,12 @@ class Resolver:
         """The venue gave an id and does not know it: after the visibility window that is a riddle for listings."""
         if self._clock.monotonic() - case.added <= self._config.visibility_window:
             return
-        case.unknown_id = True
+        if not case.unknown_id:
+            case.unknown_id = True
+            case.proof.restart()
         if record.state in (State.ACKED, State.WORKING):
             cause = f"order {record.order_id} not found by its id"
             self._ledger.move(case.transaction, record, "T13", State.RESOLVING, cause=cause)
-
-    @staticmethod
-    def _is_second_look(case: Case) -> bool:
-        """Every second look goes by the client order id where the venue does not know its own."""
-        return case.unknown_id and case.looks % 2 == 0
 
     def _cancel_again(self, case: Case, order: OrderState) -> None:
         now = self._clock.monotonic()
@@ -354,7 +304,7 @@ class Resolver:
         case.next_cancel = now + CANCEL_AGAIN_AFTER
         try:
             prepared = self._adapter.prepare_cancel(order.order_id)
-            self.found(case.transaction, prepared.submit(self._check_open))
+            conclude(case.transaction, prepared.submit(self._check_open), ledger=self._ledger)
         except OrderNotFoundError:
             pass  # the next look by id tells
         except Exception as error:
@@ -364,67 +314,6 @@ class Resolver:
         """Run just before the first byte of a repeated cancel."""
         if self._stop.is_set or self._ledger.journal.poisoned:
             raise NotSentError(f"pipeline {self._config.name}: stopped, or its journal failed; nothing was sent")
-
-    def found(self, transaction: Transaction, order: OrderState) -> None:
-        """Draw the conclusion from a read of a transaction's own order; safe from any thread."""
-        record = transaction.record
-        if record.state.is_terminal:
-            return
-        if evidence.is_anothers(record, order) and record.state is State.ACKED:
-            cause = f"order {order.order_id} carries another client order id than ours"
-            self._ledger.move(transaction, record, "T13", State.RESOLVING, cause=cause, order_id=None)
-            return
-        different = record.kind == "ORDER" and not evidence.has_fields_of(record.order, order)
-        behind = order.filled < record.filled  # a replica that does not know yet what was seen already
-        if different or behind or not evidence.speaks_of(record, order):
-            return
-        self._ledger.note_order_id(order.order_id)
-        self._ledger.settled(record.txn_id)  # it is known what there is, so new orders need not wait for it
-        facts = seen(order)
-        if _kill_points.ARMED and record.state in (State.RESOLVING, State.UNKNOWN):
-            _kill_points.at("L21")
-        if record.is_rollback:
-            step = evidence.settle_cancel(record, order)
-            if record.state in (State.UNKNOWN, State.RESOLVING):  # RESOLVING: it was presumed absent meanwhile
-                row = "T16" if record.state is State.UNKNOWN else "T10"
-                back = self._ledger.move(transaction, record, row, State.CANCELLING, cause="found", **facts)
-                if back is None:
-                    return
-                record = back
-        else:
-            step = evidence.settle(record, order)
-        cause = f"venue shows {order.raw_status or order.status.value}, filled {facts['filled']}"
-        if step is not None:
-            if _kill_points.ARMED and not record.is_rollback:
-                _kill_points.at("L13")
-            if _kill_points.ARMED and record.is_rollback:
-                _kill_points.at("L24")
-            self._ledger.move(
-                transaction,
-                record,
-                step.row,
-                step.to,
-                cause=cause,
-                proof=step.proof,
-                reason="",
-                candidates=(),
-                needs_human=False,
-                **facts,
-            )
-        elif record.kind == "ORDER" and record.state is State.RESOLVING:
-            to = State.WORKING if order.status.is_live else State.ACKED
-            self._ledger.move(transaction, record, "T10", to, cause=cause, **facts)
-        elif record.kind == "ORDER" and record.state is State.ACKED and order.status.is_live:
-            self._ledger.move(transaction, record, "T10", State.WORKING, cause=cause, **facts)
-        elif (
-            record.kind == "ORDER"
-            and record.state is State.UNKNOWN
-            and (record.order_id is None or record.timeout is not None)
-        ):
-            to = State.WORKING if order.status.is_live else State.ACKED
-            self._ledger.move(transaction, record, "T16", to, cause=cause, **facts)
-        elif any(getattr(record, name) != value for name, value in facts.items()):
-            self._ledger.note(transaction, record, cause=cause, **facts)
 
     # -- listings ---------------------------------------------------------------------------------------------
 
@@ -441,7 +330,7 @@ class Resolver:
         if not floors:
             return
         orders = self._adapter.list_orders_since(str(min(floors)))
-        self._saw(orders)
+        self._sight.saw(orders)
         if isinstance(orders, Unavailable):
             return
         self._use(orders, lost)
@@ -475,7 +364,7 @@ class Resolver:
             if not ours and record.order_id in by_id:
                 ours = [by_id[record.order_id]]
             if len(ours) == 1 and record.kind != "CALL":
-                self._guarded(case.transaction, partial(self.found, case.transaction, ours[0]))
+                self._guarded(case.transaction, partial(conclude, case.transaction, ours[0], ledger=self._ledger))
         if orders.orders:
             self._ledger.note_watermark(max(by_id, key=int))
             self._orphans.notice(orders.orders)
@@ -501,18 +390,22 @@ class Resolver:
         if len(finding.ours) > 1 or (finding.ours and not evidence.has_fields_of(record.order, finding.ours[0])):
             self._shout(case, record, finding.ours, "several venue orders, or a different one, carry its client order id")
         elif finding.ours:
-            self.found(transaction, finding.ours[0])
+            conclude(transaction, finding.ours[0], ledger=self._ledger)
         elif finding.candidates:
-            case.proof.candidate()
+            case.proof.restart()
             self._tell_no_ids(finding.candidates)
             case.listings += orders.started >= case.proof.fence
             if case.listings >= evidence.NEGATIVES:
                 self._shout(case, record, finding.candidates, "venue orders without a client order id look like it")
         elif finding.nameless:
-            case.proof.candidate()
+            case.proof.restart()
             case.listings += orders.started >= case.proof.fence
             if case.listings >= evidence.NEGATIVES:
                 self._shout(case, record, (), "fills that do not name their order could be its")
+        elif fills is not None and fills.since > record.baseline_time - evidence.CLOCK_MARGIN:
+            case.listings += orders.started >= case.proof.fence
+            if case.listings >= evidence.NEGATIVES:
+                self._shout(case, record, (), "it is not listed, and fills as old as it would be are not listed any more")
         elif fills is not None and not finding.leads:
             canary = self._ledger.canary(orders.started - self._config.visibility_window)
             shown = (
@@ -539,6 +432,10 @@ class Resolver:
         return evidence.Finding(tuple(ours), tuple(candidates), (*open_leads, *finding.leads[5:]), finding.nameless)
 
     def _absent(self, case: Case, record: Record) -> None:
+        # All of it: only the acknowledgement said so, because a read would have decided it.
+        if money.ZERO < record.filled < record.order.amount:
+            self._shout(case, record, (), "a part of it was filled, and the exchange does not show it any more")
+            return
         if record.state is State.CANCELLING:  # the exchange forgot an order that it had acknowledged
             back = self._ledger.move(case.transaction, record, "T15", State.UNKNOWN, cause="not found any more")
             if back is None:
@@ -576,7 +473,8 @@ class Resolver:
             self._ledger.alert(
                 "critical",
                 f"{record.order.type} {record.order.side} {record.order.symbol}: needs a person",
-                f"transaction {record.txn_id}: {why}: {', '.join(candidates)}; look at the exchange's order history",
+                f"transaction {record.txn_id}: {': '.join(filter(None, (why, ', '.join(candidates))))}; look at the"
+                " exchange's order history",
                 record,
             )
             self._ledger.settled(record.txn_id)

@@ -7,7 +7,6 @@ resolver; the runner then only waits, and answers "unknown" when the caller's ti
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import logging
 import os
@@ -25,7 +24,6 @@ from hireliab.errors import (
     HireliabError,
     InsufficientFundsError,
     InvalidOrderError,
-    JournalError,
     MalformedResponseError,
     NotSentError,
     OrderNotFoundError,
@@ -35,12 +33,14 @@ from hireliab.errors import (
     TransactionDeniedError,
 )
 from hireliab.exchange import evidence
-from hireliab.exchange._ledger import MOST_WORDS, Ledger
+from hireliab.exchange._conclusion import conclude
+from hireliab.exchange._endings import Endings
+from hireliab.exchange._ledger import Ledger
 from hireliab.exchange._pipeline_settings import PipelineConfig
 from hireliab.exchange._pretrade import PreTrade
 from hireliab.exchange._resolver import Resolver
 from hireliab.exchange.adapter import Absent, ExchangeAdapter, Found, Order, OrderState, Prepared, Unavailable
-from hireliab.exchange.transaction import Proof, Record, State, Transaction, seen
+from hireliab.exchange.transaction import Proof, State, Transaction, seen
 
 _log = logging.getLogger("hireliab.transactions")
 
@@ -104,6 +104,7 @@ class Runner:
         self._owner = owner
         self._wait_for_gate = wait_for_gate
         self.knows_watermark = False  # only spares a request; any thread may set it
+        self.endings = Endings(ledger=ledger, clock=clock)
         self._pid = os.getpid()
 
     def run(self, transaction: Transaction) -> None:
@@ -132,7 +133,7 @@ class Runner:
         if not transaction.take():
             return False
         try:
-            self._not_sent(transaction, error)
+            self.endings.not_sent(transaction, error)
         finally:
             transaction.answer()
         return True
@@ -146,7 +147,7 @@ class Runner:
             self._resolver.add(transaction)
         if transaction.state is State.NEW:
             wrapped = error if isinstance(error, HireliabError) else NotSentError(f"not sent: {error!r}")
-            self._not_sent(transaction, wrapped)
+            self.endings.not_sent(transaction, wrapped)
         # Last: whatever an alert sink does, somebody looks after the transaction by now.
         self._ledger.alert("critical", "Transaction runner failed", f"{transaction.id}: {error!r}", transaction.record)
 
@@ -155,7 +156,7 @@ class Runner:
     def _order(self, transaction: Transaction) -> None:
         symbol = transaction.record.order.symbol
         if not self._wait_for_gate(symbol, self._config.verification_timeout) and not self._stop.is_set:
-            self._deny(
+            self.endings.deny(
                 transaction,
                 TransactionDeniedError(
                     f"transaction {transaction.id}: {symbol} has orders from before the restart that are not decided;"
@@ -169,7 +170,7 @@ class Runner:
             with self._pretrade.alone(transaction):
                 self._attempts(transaction)
         except TransactionDeniedError as error:
-            self._deny(transaction, error)
+            self.endings.deny(transaction, error)
 
     def _attempts(self, transaction: Transaction) -> None:
         """Send until it is answered, or proven not to have left often enough."""
@@ -185,18 +186,18 @@ class Runner:
                 reference = self._pretrade.reference(wanted)
                 prepared = self._adapter.prepare(wanted)
             except TransactionDeniedError as error:
-                self._deny(transaction, error)
+                self.endings.deny(transaction, error)
                 return
             except NotSentError as error:
                 if last or not error.retryable or not self._pause(attempt):
-                    self._not_sent(transaction, error)
+                    self.endings.not_sent(transaction, error)
                     return
                 continue
             except (InvalidOrderError, ConfigError) as error:
-                self._deny(transaction, error)
+                self.endings.deny(transaction, error)
                 return
             except HireliabError as error:
-                self._not_sent(transaction, error)
+                self.endings.not_sent(transaction, error)
                 return
             try:
                 self._pretrade.check(transaction, prepared.order, reference)
@@ -204,7 +205,7 @@ class Runner:
                 prepared.abandon()
                 if not isinstance(error, TransactionDeniedError):
                     raise
-                self._deny(transaction, error)
+                self.endings.deny(transaction, error)
                 return
             ready = self._clock.monotonic()
             self._ledger.metrics.phases["prepare"].observe(ready - began)
@@ -256,7 +257,7 @@ class Runner:
             prepared.abandon()
             if not isinstance(error, HireliabError):
                 raise
-            self._not_sent(transaction, error)
+            self.endings.not_sent(transaction, error)
             return False
         return True
 
@@ -271,19 +272,19 @@ class Runner:
             state = prepared.submit(lambda: self._check_send(transaction))
         except TransactionDeniedError as error:  # a halt since the barrier: no byte left
             self._ledger.forget_send(record.order)
-            self._deny(transaction, error)
+            self.endings.deny(transaction, error)
             return _Sent.DECIDED
         except NotSentError as error:
             self._ledger.forget_send(record.order)
             if not last and error.retryable and self._pause(record.attempt):
                 return _Sent.AGAIN
-            self._fail(transaction, "T5", Proof.NOT_SENT, error)
+            self.endings.fail(transaction, "T5", Proof.NOT_SENT, error)
             return _Sent.DECIDED
         except ThrottledError as error:
             # Refused by the limiter before it reached the book (nobitex-api.md 4.1): proven not placed.
             if not last and error.retry_after <= RETRY_MOST and self._sleep(error.retry_after):
                 return _Sent.AGAIN
-            self._fail(transaction, "T7", Proof.REJECTED, error)
+            self.endings.fail(transaction, "T7", Proof.REJECTED, error)
             return _Sent.DECIDED
         except DuplicateOrderError as error:
             # A proxy may have delivered ours twice, and this may be the answer to the second. Only an equal order
@@ -295,7 +296,7 @@ class Runner:
                 # attempt holds the money.
                 self._ambiguous(transaction, error)
                 return _Sent.UNDECIDED
-            self._fail(transaction, "T7", Proof.REJECTED, error)
+            self.endings.fail(transaction, "T7", Proof.REJECTED, error)
             if isinstance(error, AuthenticationError):
                 self._ledger.alert("critical", "The exchange refuses the credentials", str(error), transaction.record)
             return _Sent.DECIDED
@@ -367,7 +368,7 @@ class Runner:
             self._ledger.metrics.count_read(read)
             now = self._clock.monotonic()
             if isinstance(read, Found):
-                self._resolver.found(transaction, read.order)
+                conclude(transaction, read.order, ledger=self._ledger)
             elif isinstance(read, Absent) and now - since > self._config.visibility_window:
                 cause = f"order {record.order_id} not found by its id"
                 self._ledger.move(transaction, record, "T13", State.RESOLVING, cause=cause)
@@ -414,7 +415,7 @@ class Runner:
             self._check_open()
             prepared = self._adapter.prepare_cancel(order_id)
         except HireliabError as error:
-            self._not_sent(transaction, error)
+            self.endings.not_sent(transaction, error)
             return
         try:
             moved = self._ledger.move(
@@ -432,13 +433,13 @@ class Runner:
             prepared.abandon()
             if not isinstance(error, HireliabError):
                 raise
-            self._not_sent(transaction, error)
+            self.endings.not_sent(transaction, error)
             return
         transaction.mark_sent(self._clock.monotonic())
         if _kill_points.ARMED:
             _kill_points.at("L22")
         try:
-            self._resolver.found(transaction, prepared.submit(self._check_open))
+            conclude(transaction, prepared.submit(self._check_open), ledger=self._ledger)
         except OrderNotFoundError:
             pass  # the reads by id tell
         except Exception as error:
@@ -448,63 +449,10 @@ class Runner:
             self._resolver.add(transaction)
             self._await_answer(transaction)
 
-    # -- ends and pauses --------------------------------------------------------------------------------------
-
-    def _fail(self, transaction: Transaction, row: str, proof: Proof, error: Exception) -> None:
-        transaction.answer_error(error)
-        record = transaction.record
-        # Proven never to have left: the key is free, so that the bot's loop may ask again with it.
-        key = None if proof in (Proof.NOT_SENT, Proof.DENIED) else record.idempotency_key
-        self._ledger.move(
-            transaction,
-            record,
-            row,
-            State.FAILED,
-            cause=str(error),
-            proof=proof,
-            reason=str(error),
-            idempotency_key=key,
-        )
-
-    def _not_sent(self, transaction: Transaction, error: Exception) -> None:
-        """Nothing of this transaction ever left: say so. The idempotency key stays free."""
-        record = transaction.record
-        transaction.answer_error(error)
-        if record.state is State.SUBMITTING:  # an earlier attempt was proven not to have left
-            self._fail(transaction, "T5", Proof.NOT_SENT, error)
-            return
-        self._unsent(transaction, record, "T4", Proof.NOT_SENT, error)
-
-    def _deny(self, transaction: Transaction, error: Exception) -> None:
-        record = transaction.record
-        transaction.answer_error(error)
-        if record.state is State.SUBMITTING:
-            self._fail(transaction, "T5", Proof.DENIED, error)
-            return
-        self._unsent(transaction, record, "T1", Proof.DENIED, error)
-
-    def _unsent(self, transaction: Transaction, record: Record, row: str, proof: Proof, error: Exception) -> None:
-        try:
-            self._ledger.move(
-                transaction,
-                record,
-                row,
-                State.FAILED,
-                cause=str(error),
-                proof=proof,
-                reason=str(error),
-                idempotency_key=None,
-            )
-        except (JournalError, ClosedError) as closed:
-            # Closed: a record that nobody needs cannot be written. The verdict is true without it.
-            _log.warning("transaction %s: %s was not journalled: %s", transaction.id, proof.value, closed)
-            if transaction.claim(record.version):
-                reason = str(error)[:MOST_WORDS]
-                failed = record.move(row, State.FAILED, proof=proof, reason=reason, idempotency_key=None)
-                transaction.settle(dataclasses.replace(failed, updated=self._clock.time()), durable=False)
+    # -- last checks and pauses --------------------------------------------------------------------------------------
 
     def _check_send(self, transaction: Transaction) -> None:
-        """The same for an order, which a halt forbids."""
+        """Run just before the first byte of an order, which a halt forbids, too."""
         self._check_open()
         record = transaction.record
         self._pretrade.check_halt(record.order)

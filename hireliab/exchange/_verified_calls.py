@@ -64,6 +64,7 @@ class CallBook:
         self._live: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self._handed: list[Transaction] = []
         self._told: set[str] = set()
+        self._failing: dict[str, str] = {}  # how the last look-up of a call failed
         self._swept = False
 
     def register(self, name: str, finder: Finder) -> None:
@@ -86,6 +87,7 @@ class CallBook:
     def end(self, txn_id: str) -> None:
         """The call is decided."""
         with self._lock:
+            self._failing.pop(txn_id, None)
             name, _ = self._live.pop(txn_id, ("", {}))
             finder = self._finders.get(name)
         if finder is None or not finder.keep:
@@ -162,8 +164,10 @@ class CallBook:
             value = finder.find(**finder.parameters.pick(known))
             shown = orders_in(value)
         except Exception as error:  # the user's function may raise anything; none of it is a "no"
-            _log.warning("transaction %s: its look-up failed: %s", record.txn_id, words_of(error))
+            self._log_failure(record.txn_id, words_of(error))
             return Unavailable(error), None
+        with self._lock:
+            self._failing.pop(record.txn_id, None)
         if not shown:
             return Absent("the function's look-up"), None
         ours = record.order.client_order_id
@@ -173,6 +177,14 @@ class CallBook:
         if len(mine) > 1:
             self._tell_duplicate(finder, record, [order_state(order, record.order).order_id or "?" for order in mine])
         return Found(order_state(mine[0], record.order)), mine[0]
+
+    def _log_failure(self, txn_id: str, words: str) -> None:
+        """A warning, but not again for each look at an exchange that is down."""
+        with self._lock:
+            again = self._failing.get(txn_id) == words
+            self._failing[txn_id] = words
+        level = logging.DEBUG if again else logging.WARNING
+        _log.log(level, "transaction %s: its look-up failed: %s", txn_id, words)
 
     def _tell_duplicate(self, finder: Finder, record: Record, order_ids: list[str]) -> None:
         with self._lock:

@@ -72,10 +72,10 @@ class CallCanceller:
         )
         child = Transaction(record, clock=pipeline._clock)
         pipeline._runner._check_open()
-        pipeline._ledger.add(child)
         pipeline._ledger.move(
             child, record, "T18", State.CANCELLING, cause=f"cancel of {parent.txn_id}", attempt=1, sent_wall=now
         )
+        pipeline._ledger.add(child)  # not before: one whose intent is refused would stay among the live ones for ever
         try:
             self._cancel(**self._parameters.pick(known))
         except Exception as error:

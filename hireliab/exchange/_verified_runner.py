@@ -122,10 +122,10 @@ class CallRunner:
             self._wait_for_siblings(transaction, call)
             runner._check_send(transaction)
         except TransactionDeniedError as error:
-            runner._deny(transaction, error)
+            runner.endings.deny(transaction, error)
             raise
         except NotSentError as error:
-            runner._not_sent(transaction, error)
+            runner.endings.not_sent(transaction, error)
             raise
         try:
             self._barrier(transaction, call)
@@ -197,10 +197,11 @@ class CallRunner:
                 baseline=pipeline._journal.watermark,
                 baseline_time=pipeline._adapter.server_time(),
             )
+            assert transaction.state is State.SUBMITTING, "bug: only the caller moves a call before it is made"
         except BaseException as error:
             # Not called, so whatever the disk holds now, the verdict is true.
             reason = error if isinstance(error, HireliabError) else NotSentError(f"{self._shape.name}: {error!r}")
-            self._quietly(transaction, lambda: pipeline._runner._not_sent(transaction, reason))
+            self._quietly(transaction, lambda: pipeline._runner.endings.not_sent(transaction, reason))
             self._quietly(transaction, lambda: self._book.end(transaction.id))
             raise
 

@@ -176,7 +176,5 @@ class Watching:
         if not record.is_open_at_venue or order.status in (OrderStatus.NEW, OrderStatus.OTHER):
             return
         cause = f"venue shows {order.raw_status or order.status.value}, filled {order.filled}"
-        new = self._ledger.note(transaction, record, cause=cause, **facts)
-        if new is not None:
-            event = {"Done": "filled", "Canceled": "closed", "Rejected": "closed"}.get(order.status.value, "updated")
-            self._ledger.tell(event, new, topic="order")
+        event = {"Done": "filled", "Canceled": "closed", "Rejected": "closed"}.get(order.status.value, "updated")
+        self._ledger.note(transaction, record, cause=cause, topic=f"order.{event}", **facts)

@@ -71,6 +71,7 @@ class OrderState:
 
     Attributes:
         order_id: The venue's id.
+        symbol: As in Order; "" where the answer names no market that is known.
         client_order_id: None where the venue does not show one.
         amount: What the order is for, base currency.
         filled: What was executed so far, base currency.
@@ -100,7 +101,7 @@ class OrderState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fill:
-    """One execution of one of our orders; `time` is Unix seconds of the venue's clock."""
+    """One execution of one of our orders; `symbol` as in OrderState, `time` in Unix seconds of the venue's clock."""
 
     trade_id: str
     order_id: str | None
@@ -151,7 +152,13 @@ class OrderListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FillListing:
-    """A complete listing of our own fills since a time, any order; `started` as in OrderListing."""
+    """
+    A complete listing of our own fills since a time, any order; `started` as in OrderListing.
+
+    Attributes:
+        since: Unix seconds of the venue's clock from which on it is complete: what was asked for, or later where the
+            venue keeps no fills for so long.
+    """
 
     fills: tuple[Fill, ...]
     since: float
@@ -341,7 +348,10 @@ class ExchangeAdapter(Protocol):
         """A fresh price (at most a few seconds old) that a price collar compares with, above zero."""
 
     def list_fills_since(self, since: float) -> FillsRead:
-        """Every own fill from `since` (Unix seconds of the venue's clock) on, all markets, all pages."""
+        """
+        Every own fill from `since` (Unix seconds of the venue's clock) on, all markets, all pages; the listing's own
+        `since` is later where the venue has forgotten older ones.
+        """
 
     def balances(self) -> dict[str, Balance] | Unavailable:
         """Every currency of the account by its upper-case code; an absent one is zero."""

@@ -25,7 +25,7 @@ from hireliab.exchange._pool_engine import PoolEngine, ReenteredError, cause
 from hireliab.exchange._pool_escape import uses_client
 from hireliab.exchange._pool_housekeeper import HOUSEKEEPER
 from hireliab.exchange._pool_lease import THREAD, Claim, Configured, Connection, Lease, Status, this_thread
-from hireliab.exchange._pool_method import check_name, find_method, no_method, surely_lacks
+from hireliab.exchange._pool_method import check_name, no_method, surely_lacks
 from hireliab.exchange._pool_picture import picture
 from hireliab.exchange._pool_queue import queue_locked
 from hireliab.exchange._pool_refusals import refused
@@ -253,14 +253,16 @@ class ConnectionPool(PoolEngine[C]):
         lease = self.acquire()
         client = lease._entry.client
         try:
-            call = find_method(client, method, where=self._where)
+            call = getattr(client, method, None)
+            if not callable(call):
+                raise no_method(client, method, where=self._where)
             result = call(*args, **kwargs)
         except BaseException as error:
             lease.__exit__(type(error), error, None)
             raise
         lease.release()
-        if type(result) not in _PLAIN:
-            self._check_result(client, method, result)
+        if type(result) not in _PLAIN and uses_client(client, result):
+            self._warn_of_result(client, method, result)
         return result
 
     def connection(self, *, timeout: float | Configured | None = _TIMEOUT) -> contextlib.AbstractContextManager[C]:
@@ -296,12 +298,13 @@ class ConnectionPool(PoolEngine[C]):
                 timeout 0.
             PoolStoppedError: The pool is, or was meanwhile, stopped.
         """
-        limit = timeout if timeout is _TIMEOUT else self._limit(timeout)
+        if timeout is not _TIMEOUT:
+            timeout = self._limit(timeout)
         if self._inline:
             self._tend_inline()
         state = self._state
         if state.waiting:  # a peek: looked at again under the lock
-            return self._acquire_slowly(limit)
+            return self._acquire_slowly(timeout)
         now = self._monotonic() if self._timed else 0.0
         lease: Lease[C] = Lease()
         me = lease._ref = _ref(lease)
@@ -331,7 +334,7 @@ class ConnectionPool(PoolEngine[C]):
                 del idle[-1]
                 state.acquired += 1
                 return lease
-        return self._acquire_slowly(limit)
+        return self._acquire_slowly(timeout)
 
     def _acquire_slowly(self, limit: float | Configured | None) -> Lease[C]:
         """Every other way to a client: to wait for it, to check it, to make it."""
@@ -420,10 +423,10 @@ class ConnectionPool(PoolEngine[C]):
                 raise no_method(entry.client, method, where=self._where)
             self._known.add(method)
 
-    def _check_result(self, client: C, method: str, result: object) -> None:
-        """Say so, once, when a result uses a client that has been given back. The result itself stays as it is."""
+    def _warn_of_result(self, client: C, method: str, result: object) -> None:
+        """Say, once, that a result uses a client that has been given back. The result itself stays as it is."""
         kind = (type(client), method)
-        if kind not in self._warned and uses_client(client, result):
+        if kind not in self._warned:
             self._warned.add(kind)
             _log.warning("connection pool %r: %s() returned %s, which uses the client after it was given back; call it in "
                          "a block of connection()", self.name, method, type(result).__name__)  # fmt: skip

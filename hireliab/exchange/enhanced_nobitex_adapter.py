@@ -234,6 +234,11 @@ class EnhancedNobitexAdapter:
         return "nobitex"
 
     @property
+    def parts(self) -> tuple[object, ...]:
+        """What can be measured of it: its pools, circuit breakers and rate limiters."""
+        return self._access.parts
+
+    @property
     def account(self) -> Account:
         """
         Whose orders these are. A key pair is known by its public key, a token by the account's profile, which is
@@ -413,7 +418,9 @@ class EnhancedNobitexAdapter:
         """See `ExchangeAdapter.reference_price`: the last price, else the best one, of a book at most 2 s old."""
         try:
             price = rules.reference(self._book(str(parse_symbol(symbol)), max_age=PRICE_AGE))
-        except HireliabError as error:
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever it is, it proves nothing
             return Unavailable(error)
         return price or Unavailable(NotSentError(f"nobitex {symbol}: has no price yet"))
 
@@ -453,7 +460,12 @@ class EnhancedNobitexAdapter:
         return market_data(book, stats)
 
     def list_open(self, symbol: str | None = None) -> tuple[OrderState, ...]:
-        """Own open spot orders, waiting stops included, oldest first; raises where the protocol's reads do not."""
+        """
+        Own open spot orders, waiting stops included, oldest first; at most 1000.
+
+        Raises:
+            HireliabError: Not to be had now, where the protocol's reads are Unavailable.
+        """
         return self._listings.open_orders(symbol)
 
     # -- machinery ------------------------------------------------------------------------------------------------

@@ -95,9 +95,9 @@ def is_anothers(record: Record, order: OrderState) -> bool:
 
 
 def has_fields_of(wanted: Order, order: OrderState) -> bool:
-    """Same market, side, type, amount, and prices where both show one."""
+    """Same side, type and amount; same market and prices where the answer shows them."""
     return (
-        order.symbol == wanted.symbol
+        _may_be_in(wanted.symbol, order.symbol)
         and order.side == wanted.side
         and order.type == wanted.type
         and order.amount == wanted.amount
@@ -105,6 +105,10 @@ def has_fields_of(wanted: Order, order: OrderState) -> bool:
         # A market order's price is an expectation; the venue may show its own, or the word "market".
         and (wanted.type in ("market", "stop_market") or _agree(order.price, wanted.price))
     )
+
+
+def _may_be_in(symbol: str, shown: str) -> bool:
+    return shown in ("", symbol)  # an answer may leave its market out, and that contradicts nothing
 
 
 def _agree(a: Decimal | None, b: Decimal | None) -> bool:
@@ -160,7 +164,7 @@ def search(
             candidates.append(order)
     leads, nameless = set(), False
     for fill in fills:
-        if fill.symbol != record.order.symbol or fill.side != record.order.side:
+        if not _may_be_in(record.order.symbol, fill.symbol) or fill.side != record.order.side:
             continue
         if fill.order_id is None:
             nameless |= fill.time >= record.baseline_time - CLOCK_MARGIN and fill.amount <= record.order.amount
@@ -206,6 +210,6 @@ class AbsenceProof:
         self._count += 1
         return self._count >= NEGATIVES and started - self._first >= self._window
 
-    def candidate(self) -> None:
-        """A row that could be ours was seen: earlier negatives were too early."""
+    def restart(self) -> None:
+        """The order, or one that could be ours, was seen: earlier negatives were too early."""
         self._first, self._count = None, 0

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import copy
 import re
+import threading
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -25,7 +26,7 @@ from hireliab.errors import ConfigError
 from hireliab.exchange import _tls
 from hireliab.exchange._http_adapter import Adapter, forked
 from hireliab.exchange._http_environment import Environment, WithoutEnvironment
-from hireliab.exchange._http_errors import HTTPDeadlineError, subject
+from hireliab.exchange._http_errors import BAD_URL, HTTPDeadlineError, subject, unrevealing
 from hireliab.exchange._http_fast import Lane, attempt
 from hireliab.exchange._http_response import Response
 from hireliab.exchange._http_wire import Watch, current, enclosing
@@ -131,6 +132,9 @@ class Session(requests.Session):
         """Called in a forked child."""
         forked(self.adapters.values())
         self._lane = None
+        if hasattr(self.cookies, "_cookies_lock"):
+            # http.cookiejar's own; another thread may have been inside it, which is not in the child.
+            self.cookies._cookies_lock = threading.RLock()
 
     def refresh_env(self) -> None:
         """Read proxies, CA bundle, netrc and CA files again; connections that are open stay as they are."""
@@ -139,6 +143,22 @@ class Session(requests.Session):
         _tls.forget()
 
     # -- a call -------------------------------------------------------------------------------------------------
+
+    if TYPE_CHECKING:  # requests' own, which pass on what `request` takes; its stubs do not know our words
+
+        def get(self, url: str | bytes, **kwargs: Any) -> requests.Response: ...  # noqa: D102
+
+        def options(self, url: str | bytes, **kwargs: Any) -> requests.Response: ...  # noqa: D102
+
+        def head(self, url: str | bytes, **kwargs: Any) -> requests.Response: ...  # noqa: D102
+
+        def post(self, url: str | bytes, data: Any = None, json: Any = None, **kwargs: Any) -> requests.Response: ...  # noqa: D102
+
+        def put(self, url: str | bytes, data: Any = None, **kwargs: Any) -> requests.Response: ...  # noqa: D102
+
+        def patch(self, url: str | bytes, data: Any = None, **kwargs: Any) -> requests.Response: ...  # noqa: D102
+
+        def delete(self, url: str | bytes, **kwargs: Any) -> requests.Response: ...  # noqa: D102
 
     def request(  # type: ignore[override]  # noqa: PLR0917 -- requests' signature
         self,
@@ -179,7 +199,9 @@ class Session(requests.Session):
                 requests' ConnectTimeout, SSLError, ProxyError or ConnectionError; or a DeadlineExceededError.
             OutcomeUnknownError: A byte may have left. A ResponseTimeoutError, also requests' ReadTimeout; a
                 ResponseLostError, also a ConnectionError; a MalformedResponseError: too long, or undecodable.
-            requests.RequestException: Bad URL, bad header, too many redirects: requests' own.
+            requests.RequestException: Bad URL, bad header, too many redirects: requests' own, without the query and the
+                credentials of a URL in their texts.
+            ConfigError: `total_timeout` or `max_idle` is out of its range.
         """
         if self.base_url is not None:
             url = self._joined(url)
@@ -243,6 +265,9 @@ class Session(requests.Session):
         current.watch = watch
         try:
             return super().send(request, **kwargs)
+        except BAD_URL as error:
+            url = getattr(request, "url", None)
+            raise unrevealing(error, url if url and url in str(error) else None) from None
         finally:
             if outer is not None:
                 outer.earlier = outer.earlier or watch.sent or watch.earlier
@@ -252,8 +277,8 @@ class Session(requests.Session):
         self, outer: Watch | None, what: tuple[Any, Any], total: Any, retry_safe: bool | None, max_idle: float | None
     ) -> Watch:
         """What a call may take: its own limits, and those of the call and the `deadline` around it."""
-        if total is _SESSIONS:
-            total = self.total_timeout
+        total = self.total_timeout if total is _SESSIONS else number_or_none("total_timeout", total, above=0)
+        max_idle = self.max_idle if max_idle is None else number("max_idle", max_idle, low=0)
         monotonic = self._clock.monotonic
         left = _deadline.remaining()
         if left is not None:
@@ -273,7 +298,7 @@ class Session(requests.Session):
         return Watch(
             monotonic,
             deadline=until,
-            max_idle=self.max_idle if max_idle is None else max_idle,
+            max_idle=max_idle,
             retry_safe=retry_safe,
             limit=self.max_response_bytes,
             earlier=earlier,
@@ -296,7 +321,10 @@ class Session(requests.Session):
         auth = self.auth
         if self.trust_env and not request.auth and not auth and not _authorized(request.headers, self.headers):
             auth = self._environment.login(url.decode("utf-8") if isinstance(url, bytes) else str(url))
-        return requests.Session.prepare_request(cast("Any", WithoutEnvironment(self, auth)), request)
+        try:
+            return requests.Session.prepare_request(cast("Any", WithoutEnvironment(self, auth)), request)
+        except BAD_URL as error:
+            raise unrevealing(error, url) from None
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """See requests; a `verify` that was set on the session goes before the environment's CA bundle."""

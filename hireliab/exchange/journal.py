@@ -6,7 +6,7 @@ Rule: losing any record that was not a barrier may only cost extra look-ups, nev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,7 @@ from typing import Protocol
 from hireliab.core._metrics import HistogramSnapshot
 from hireliab.exchange.adapter import Account, Fill
 from hireliab.exchange.transaction import Record
+from hireliab.messaging.outbox import OutboxEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,8 @@ class JournalStats:
         barriers: Those of them that somebody waited for.
         batch_sizes: Operations in each commit.
         commit_seconds: From the beginning of a batch until it was on disk.
-        file_bytes, wal_bytes: On disk.
+        file_bytes: Of the database on disk.
+        wal_bytes: Of its write-ahead log.
         poisoned: Whether a write failed, so that nothing more is sent.
         full: Whether the disk is full, so that nothing new is sent.
     """
@@ -39,6 +41,7 @@ class JournalStats:
     wal_bytes: int
     poisoned: bool
     full: bool
+
 
 FORGOTTEN = "forgotten"
 """The fact that holds the id up to which a journal's retention may have deleted finished transactions."""
@@ -70,9 +73,9 @@ class Journal(Protocol):
     def poisoned(self) -> bool:
         """Whether a write failed: nothing more is sent."""
 
-    def write(self, record: Record, *, cause: str, barrier: bool) -> None:
+    def write(self, record: Record, *, cause: str, barrier: bool, event: OutboxEvent | None = None) -> None:
         """
-        Write the record's next version.
+        Write the record's next version, and in the same commit what others are told about it.
 
         Raises:
             JournalPoisonedError: This or an earlier write failed.
@@ -82,8 +85,10 @@ class Journal(Protocol):
                 record is the intent of a send (with barrier): nothing was written.
         """
 
-    def write_many(self, records: Sequence[tuple[Record, str]], *, barrier: bool) -> None:
-        """Write several records, each with its cause, in one commit; see `write`."""
+    def write_many(
+        self, records: Sequence[tuple[Record, str]], *, barrier: bool, events: Sequence[OutboxEvent] = ()
+    ) -> None:
+        """Write several records, each with its cause, and the events of them, in one commit; see `write`."""
 
     def write_fills(self, txn_id: str, fills: Sequence[Fill]) -> None:
         """Keep fills, each once; not a barrier."""
@@ -129,6 +134,26 @@ class Journal(Protocol):
 
     def send_times(self, since: float) -> list[float]:
         """Unix seconds of every intended send from `since` on."""
+
+    def attach_outbox(self, wake: Callable[[], None]) -> None:
+        """
+        Somebody publishes the events: keep finished transactions until theirs are published.
+
+        Args:
+            wake: Called when events were committed, by a thread that must not wait.
+        """
+
+    def pending_events(self, after: int, limit: int) -> list[OutboxEvent]:
+        """At most `limit` committed events that are not published and have a greater seq than `after`, in its order."""
+
+    def mark_published(self, seqs: Sequence[int]) -> None:
+        """These events are published; not a barrier."""
+
+    def event_backlog(self) -> tuple[int, float | None]:
+        """How many committed events are not published, and when the oldest of them happened (Unix seconds)."""
+
+    def drop_events(self, count: int) -> int:
+        """Forget so many of the oldest unpublished events; how many there were to forget."""
 
     def stats(self) -> JournalStats:
         """What it did since it was opened."""

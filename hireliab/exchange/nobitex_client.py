@@ -428,6 +428,9 @@ class NobitexClient:
 
         Returns:
             What is still open afterwards: empty when it worked.
+
+        Raises:
+            HireliabError: One of its calls failed, and those after it were not made. Call it again: it is repeatable.
         """
         market = values.symbol(symbol)
         self._calls.private(

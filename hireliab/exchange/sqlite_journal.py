@@ -24,10 +24,23 @@ from hireliab.exchange._journal_lock import FolderLock
 from hireliab.exchange._journal_reader import APPLICATION_ID, JournalReader, open_reader
 from hireliab.exchange._journal_reads import JournalReads
 from hireliab.exchange._journal_retention import Retention
-from hireliab.exchange._journal_rows import INSERT_FILL, INSERT_LOG, SCHEMA, UPSERT, to_fill_row, to_log, to_row
+from hireliab.exchange._journal_rows import (
+    DROP_EVENTS,
+    INSERT_EVENT,
+    INSERT_FILL,
+    INSERT_LOG,
+    MARK_PUBLISHED,
+    SCHEMA,
+    UPSERT,
+    to_event_row,
+    to_fill_row,
+    to_log,
+    to_row,
+)
 from hireliab.exchange.adapter import Account, Fill
 from hireliab.exchange.journal import JournalStats
 from hireliab.exchange.transaction import Record, State
+from hireliab.messaging.outbox import OutboxEvent
 
 __all__ = ["APPLICATION_ID", "JournalReader", "SQLiteJournal", "open_reader"]
 
@@ -38,6 +51,7 @@ BALLAST = 1024 * 1024
 DURABILITIES = ("strict", "relaxed")
 _SCHEMA = SCHEMA
 _INTENTS = (State.SUBMITTING, State.CANCELLING)
+_BIND = "INSERT INTO meta VALUES ('account', ?) ON CONFLICT (key) DO NOTHING"
 _WATERMARK = "INSERT OR REPLACE INTO meta VALUES ('watermark', ?)"
 
 
@@ -76,6 +90,7 @@ class SQLiteJournal(JournalReads):
         self._lock = threading.Lock()  # guards _watermark, _watermark_waits and _told
         self._watermark = "0"
         self._watermark_waits = False  # a write of it is queued, and will take the newest
+        self._wake: Callable[[], None] | None = None  # of the outbox
         self._told: dict[str, Record] = {}  # verdicts that were told and are not on disk yet, by transaction
 
     def open(self) -> None:
@@ -131,45 +146,51 @@ class SQLiteJournal(JournalReads):
         Raises:
             JournalError: The journal holds the orders of another account, host or venue.
         """
+        if self.bound is None:
+            value = json.dumps({"venue": account.venue, "host": account.host, "identity": account.identity})
+            # Two first orders may both come here: one binds, and both look.
+            self._db.write(lambda db: db.execute(_BIND, (value,)) and None)
         known = self.bound
-        if known == account:
-            return
-        if known is not None:
+        if known is not None and known != account:
             raise JournalError(
                 f"journal {self.folder}: holds orders of {known.identity} at {known.venue} ({known.host}), not of"
                 f" {account.identity} at {account.venue} ({account.host}); give this pipeline another name or folder"
             )
-        value = json.dumps({"venue": account.venue, "host": account.host, "identity": account.identity})
-        self._db.write(lambda db: db.execute("INSERT INTO meta VALUES ('account', ?)", (value,)) and None)
 
-    def write(self, record: Record, *, cause: str, barrier: bool) -> None:
+    def write(self, record: Record, *, cause: str, barrier: bool, event: OutboxEvent | None = None) -> None:
         """See `Journal.write`."""
-        operation = partial(_write_row, record, to_row(record), to_log(record, cause))
-        mark, then = "", None
+        told = None if event is None else to_event_row(event)
+        operation = partial(_write_row, record, to_row(record), to_log(record, cause), told)
+        mark, then = "", None if event is None else self._wake
         if record.state.is_terminal:
             mark = VERDICT
             # FAILED without a key may have freed one, and `find_key` must not find it any more.
             if self._relaxed and (record.state is not State.FAILED or record.idempotency_key is not None):
-                barrier, then = False, partial(self._written, record)
+                barrier, then = False, partial(self._written, record, then)
                 with self._lock:
                     self._told[record.txn_id] = record
         elif barrier and record.state in _INTENTS:
             mark = INTENT
         if barrier:
-            self._db.submit(operation, atomic=True, mark=mark).result()
+            self._db.submit(operation, atomic=True, mark=mark, then=then).result()
         else:
             what = f"transaction {record.txn_id}: version {record.version}"
             self._db.post(operation, what=what, atomic=True, mark=mark, then=then)
 
-    def write_many(self, records: Sequence[tuple[Record, str]], *, barrier: bool) -> None:
+    def write_many(
+        self, records: Sequence[tuple[Record, str]], *, barrier: bool, events: Sequence[OutboxEvent] = ()
+    ) -> None:
         """See `Journal.write_many`."""
         if not records:
             return
-        operation = partial(_write_rows, [(record, to_row(record), to_log(record, cause)) for record, cause in records])
+        rows = [(record, to_row(record), to_log(record, cause)) for record, cause in records]
+        operation = partial(_write_rows, rows, [to_event_row(event) for event in events])
+        then = self._wake if events else None
         if barrier:
-            self._db.submit(operation).result()
+            self._db.submit(operation, then=then).result()
         else:
-            self._db.post(operation, what=f"transaction {records[0][0].txn_id} and {len(records) - 1} others")
+            what = f"transaction {records[0][0].txn_id} and {len(records) - 1} others"
+            self._db.post(operation, what=what, then=then)
 
     def write_fills(self, txn_id: str, fills: Sequence[Fill]) -> None:
         """See `Journal.write_fills`."""
@@ -217,15 +238,23 @@ class SQLiteJournal(JournalReads):
             atomic=True,
         )
 
-    def attach_outbox(self, is_published: Callable[[str], bool]) -> None:
-        """
-        Keep finished transactions until their events are published.
+    # -- events -------------------------------------------------------------------------------------------------
 
-        Args:
-            is_published: Told a transaction's id by the writer thread; must answer at once, and read nothing here.
-        """
+    def attach_outbox(self, wake: Callable[[], None]) -> None:
+        """See `Journal.attach_outbox`; the writer's thread calls `wake`."""
+        self._wake = wake
         if self._retention is not None:
-            self._retention.is_published = is_published
+            self._retention.has_outbox = True
+
+    def mark_published(self, seqs: Sequence[int]) -> None:
+        """See `Journal.mark_published`."""
+        now = self._clock.time()
+        rows = [(now, seq) for seq in seqs]
+        self._db.post(lambda db: db.executemany(MARK_PUBLISHED, rows) and None, what=f"marks of {len(rows)} events")
+
+    def drop_events(self, count: int) -> int:
+        """See `Journal.drop_events`."""
+        return self._db.write(lambda db: db.execute(DROP_EVENTS, (count,)).rowcount)
 
     def stats(self) -> JournalStats:
         """What the journal did since it was opened, and how large it is."""
@@ -266,10 +295,12 @@ class SQLiteJournal(JournalReads):
         by_order = field == "order_id"  # a cancel's row has its parent's
         return next((r for r in verdicts if getattr(r, field) == value and not (by_order and r.kind != "ORDER")), None)
 
-    def _written(self, record: Record) -> None:
+    def _written(self, record: Record, then: Callable[[], None] | None) -> None:
         with self._lock:
             if self._told.get(record.txn_id) is record:
                 del self._told[record.txn_id]
+        if then is not None:
+            then()
 
     def close(self) -> None:
         """See `Journal.close`."""
@@ -286,7 +317,9 @@ class SQLiteJournal(JournalReads):
         self._file = None
 
 
-def _write_row(record: Record, row: tuple[Any, ...], log: tuple[Any, ...], db: sqlite3.Connection) -> None:
+def _write_row(
+    record: Record, row: tuple[Any, ...], log: tuple[Any, ...], event: tuple[Any, ...] | None, db: sqlite3.Connection
+) -> None:
     """Compare and set; when it raises, it changed nothing."""
     try:
         changed = db.execute(UPSERT, row).rowcount
@@ -295,11 +328,18 @@ def _write_row(record: Record, row: tuple[Any, ...], log: tuple[Any, ...], db: s
     if changed == 0:
         raise _stale(record, *db.execute("SELECT version, epoch FROM txn WHERE txn_id=?", (record.txn_id,)).fetchone())
     db.execute(INSERT_LOG, log)
+    if event is not None:
+        db.execute(INSERT_EVENT, event)
 
 
-def _write_rows(rows: Sequence[tuple[Record, tuple[Any, ...], tuple[Any, ...]]], db: sqlite3.Connection) -> None:
+def _write_rows(
+    rows: Sequence[tuple[Record, tuple[Any, ...], tuple[Any, ...]]],
+    events: Sequence[tuple[Any, ...]],
+    db: sqlite3.Connection,
+) -> None:
     for record, row, log in rows:
-        _write_row(record, row, log, db)
+        _write_row(record, row, log, None, db)
+    db.executemany(INSERT_EVENT, events)
 
 
 def _stale(record: Record, version: int, epoch: int) -> JournalError:

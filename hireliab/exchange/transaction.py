@@ -35,6 +35,7 @@ from hireliab.exchange.adapter import Fill, Order, OrderState, OrderStatus
 __all__ = [
     "BY_ID",
     "COMMIT_RULES",
+    "NOTHING_SEEN",
     "PARTIAL_RULES",
     "PHASES",
     "TRANSITIONS",
@@ -168,6 +169,16 @@ def seen(order: OrderState) -> dict[str, Any]:
         "average_price": order.average_price,
         "fee": order.fee,
     }
+
+
+NOTHING_SEEN: dict[str, Any] = {
+    "order_id": None,
+    "order_status": "",
+    "filled": money.ZERO,
+    "average_price": None,
+    "fee": money.ZERO,
+}
+"""The same fields before any read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import logging
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -37,11 +36,13 @@ from hireliab.exchange._fills import list_fills
 from hireliab.exchange._handle import Handle
 from hireliab.exchange._idempotency import IdempotencyKeys
 from hireliab.exchange._intent import make_record, with_symbol
-from hireliab.exchange._ledger import AlertSink, EventBus, Ledger, prefix_of
+from hireliab.exchange._ledger import AlertSink, Ledger, prefix_of
 from hireliab.exchange._operator import Operator
 from hireliab.exchange._operator_desk import handlers
 from hireliab.exchange._orphans import Orphans
 from hireliab.exchange._pipeline_desk import Desk
+from hireliab.exchange._pipeline_exit import stop_at_exit
+from hireliab.exchange._pipeline_outbox import outbox_of
 from hireliab.exchange._pipeline_settings import PipelineConfig, default_folder
 from hireliab.exchange._pretrade import PreTrade
 from hireliab.exchange._recovery import Gate, RecoveryReport, first_listing, recover
@@ -59,6 +60,7 @@ from hireliab.exchange.transaction import (
     TransactionResult,
     new_id,
 )
+from hireliab.messaging.outbox import EventBus
 
 __all__ = ["Handle", "TransactionVerificationPipeline"]
 
@@ -68,6 +70,8 @@ ORDER_WINDOW = 600.0
 """Seconds of sends that a restart tells the adapter's limiters about (nobitex-api.md 4.1: 300 orders in 10 min)."""
 STOP_TIMEOUT = 15.0
 """Seconds that stop() gives to requests that are on their way; the client's total timeout is shorter."""
+OUTBOX_TIMEOUT = 2.0
+"""Seconds of them for events that the bus has not confirmed; the next start publishes the rest."""
 
 
 class TransactionVerificationPipeline(Desk):
@@ -79,7 +83,8 @@ class TransactionVerificationPipeline(Desk):
 
     Args:
         exchange_adapter: An ExchangeAdapter.
-        message_bus: Anything with ``publish(topic, data, message_id=...)``; gets transaction.* and order.* events.
+        message_bus: A MessageBus, or anything with ``publish(topic, data, message_id=...)``; gets transaction.* and
+            order.* events from a thread of their own, each at least once: they are journalled with what they tell of.
         alert_system: Anything with ``send_alert(...)``; gets what a person should see.
         journal: A Journal, or the path of its folder; None uses $HIRELIAB_HOME or the user's state folder.
         config: A PipelineConfig or mapping; its settings may be given as keywords instead.
@@ -109,7 +114,10 @@ class TransactionVerificationPipeline(Desk):
         if journal is None:
             journal = default_folder(self.config.name)
         self._journal: Journal = SQLiteJournal(journal) if isinstance(journal, str | os.PathLike) else journal
-        self._ledger = Ledger(journal=self._journal, clock=clock, bus=message_bus, alerts=alert_system)
+        self._ledger = Ledger(journal=self._journal, clock=clock, tells=message_bus is not None, alerts=alert_system)
+        self._outbox = outbox_of(
+            message_bus, journal=self._journal, ledger=self._ledger, config=self.config, clock=clock
+        )
         self._gate = Gate(clock)
         self._ledger.when_decided(self._gate.release)
         self._stop = Stop(clock)
@@ -213,7 +221,7 @@ class TransactionVerificationPipeline(Desk):
                     if phase == "open":
                         self._report = report
                     self._changed.notify_all()
-        atexit.register(_stop_at_exit, weakref.ref(self))
+        atexit.register(stop_at_exit, weakref.ref(self))
         return report
 
     def _open(self) -> RecoveryReport:
@@ -230,7 +238,7 @@ class TransactionVerificationPipeline(Desk):
                 self._adapter.note_listing_shows_client_id(self._journal.fact("listing_shows_client_id") == "yes")
             records = self._journal.unfinished()
             first = first_listing(records, journal=self._journal, adapter=self._adapter)
-            self._runner.knows_watermark = first is not None
+            self._runner.knows_watermark = first.knows_newest
             report = recover(
                 records=records,
                 ledger=self._ledger,
@@ -244,7 +252,9 @@ class TransactionVerificationPipeline(Desk):
                 self._operator = Operator(
                     self._journal.folder, handlers(self), self._status, self._clock, interval=interval
                 )
-            self._resolver.start(first)
+            self._resolver.start(first.listing)
+            if self._outbox is not None:  # last: what its bus calls may ask back, and wait until the start is over
+                self._outbox.start()
             return report
         except BaseException:  # Ctrl-C, too: the lock must not stay with a pipeline that did not start
             if self._resolver.is_started:
@@ -255,7 +265,11 @@ class TransactionVerificationPipeline(Desk):
 
     def _on_resolver_step(self) -> None:
         """Between two requests of the resolver: what else its thread looks after."""
+        if self._resolver_stop.is_set:
+            return  # a resolver that ends late must not write beside stop(), which has the operator's files by now
         self._admission.trim()
+        if self._outbox is not None:
+            self._outbox.watch()
         if self._operator is not None:
             self._operator.poll()
 
@@ -327,6 +341,8 @@ class TransactionVerificationPipeline(Desk):
         self._resolver.join(max(1.0, deadline - self._clock.monotonic()))
         if self._operator is not None:
             self._operator.close()
+        if self._outbox is not None:
+            self._outbox.stop(min(OUTBOX_TIMEOUT, max(0.2, deadline - self._clock.monotonic())))
         undecided = tuple(transaction.id for transaction in self._ledger.undecided())
         self._journal.close()
         if undecided:
@@ -579,17 +595,3 @@ class TransactionVerificationPipeline(Desk):
             left = None if deadline is None else max(0.0, deadline - self._clock.monotonic())
             transaction.wait_until(lambda record: record.state.is_terminal or self._stop.is_set, left)
         return not self._ledger.undecided()
-
-
-def _stop_at_exit(reference: weakref.ref[TransactionVerificationPipeline]) -> None:
-    """At a normal exit: wait a bounded time, and name what is still in flight."""
-    pipeline = reference()
-    if pipeline is None:
-        return
-    undecided = pipeline.stop(timeout=5.0)
-    if undecided and sys.stderr is not None:
-        print(  # noqa: T201 - logging may be shut down already, and a person must see this
-            f"hireliab: pipeline {pipeline.config.name}: {len(undecided)} undecided: {', '.join(undecided)};"
-            " the next start goes on with them",
-            file=sys.stderr,
-        )

@@ -2,30 +2,66 @@
 What a message bus is: the `MessageBus` contract, its values, topics and payloads.
 
 Delivery is at least once: a handler may see a message again, with the same `Message.id`. Order is kept for one
-publisher, one topic and one subscription with ``concurrency=1``, as long as nothing is redelivered.
+publisher, one topic and one subscription with ``concurrency=1``, as long as nothing is redelivered; a subscription
+with ``in_order=True`` keeps it then, too.
 """
 
 from __future__ import annotations
 
 import enum
-import json
-import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from types import MappingProxyType
 from typing import Any, Protocol
 
-from hireliab.core import money
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
-from hireliab.errors import BusError, ConfigError, MessageDecodeError, UnconfirmedPublishError
+from hireliab.errors import BusError, UnconfirmedPublishError
+from hireliab.messaging._bus_checks import (
+    MAX_GROUP,
+    MAX_HEADER_BYTES,
+    MAX_SHORT,
+    MAX_TOPIC,
+    NO_HEADERS,
+    RESERVED_HEADERS,
+    check_group,
+    check_headers,
+    check_message_id,
+    check_pattern,
+    check_same_group,
+    check_subscribing,
+    check_topic,
+    decode_data,
+    encode_data,
+    topic_matches,
+)
 
-MAX_TOPIC = 255
-"""Longest topic or pattern in characters. Source: AMQP 0-9-1, a routing key is a short string."""
-
-_WORD = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+__all__ = [
+    "MAX_GROUP",
+    "MAX_HEADER_BYTES",
+    "MAX_SHORT",
+    "MAX_TOPIC",
+    "RESERVED_HEADERS",
+    "BusStatus",
+    "Handler",
+    "Message",
+    "MessageBus",
+    "PublishReceipt",
+    "PublishStatus",
+    "Reject",
+    "Spill",
+    "Subscription",
+    "SubscriptionStatus",
+    "check_group",
+    "check_headers",
+    "check_message_id",
+    "check_pattern",
+    "check_same_group",
+    "check_subscribing",
+    "check_topic",
+    "decode_data",
+    "encode_data",
+    "topic_matches",
+]
 
 
 class Reject(Exception):  # noqa: N818 - an instruction to the bus, not an error: handlers write `raise Reject(...)`
@@ -64,7 +100,7 @@ class Message:
     time: float
     data: Any = None
     subject: str | None = None
-    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     redelivered: bool = False
     attempt: int = 1
 
@@ -82,9 +118,9 @@ class PublishStatus(enum.Enum):
     RETURNED = "returned"
     """It was `mandatory` and no queue wants it; nobody will see it."""
     NACKED = "nacked"
-    """The broker refused it."""
+    """A queue that wants it refused it, such as one that is full; others may hold it. Publish it again under the same id."""
     UNKNOWN = "unknown"
-    """No answer came: it may have been published. Publish it again under the same id."""
+    """No answer came, so it may have been published; publish it again under the same id."""
     BUFFERED = "buffered"
     """It is on this machine's disk and will be published later."""
     REJECTED = "rejected"
@@ -100,40 +136,48 @@ class PublishReceipt:
         topic: The message's topic.
     """
 
+    # Made for every message, so a receipt has no lock of its own until somebody waits for it. What decides is
+    # dict.setdefault, which is one step for all threads. The dictionary is not the instance's own: CPython 3.11 may make
+    # that one twice when two threads ask for it at once, and then frees its values twice.
+    __slots__ = ("_cell", "_clock", "message_id", "topic")
+
     def __init__(self, *, message_id: str, topic: str, clock: Clock = SYSTEM_CLOCK) -> None:
         self.message_id = message_id
         self.topic = topic
         self._clock = clock
-        self._settled = threading.Condition()  # guards _status and _reason
-        self._status: PublishStatus | None = None
-        self._reason = ""
+        self._cell: dict[str, Any] = {}  # "outcome": (status, reason), "waiting": a condition
 
     @property
     def status(self) -> PublishStatus | None:
         """What became of the message; None while that is open."""
-        return self._status
+        outcome: tuple[PublishStatus, str] | None = self._cell.get("outcome")
+        return None if outcome is None else outcome[0]
 
     @property
     def reason(self) -> str:
         """Why it was not confirmed, or an empty text."""
-        with self._settled:
-            return self._reason
+        outcome: tuple[PublishStatus, str] | None = self._cell.get("outcome")
+        return "" if outcome is None else outcome[1]
 
     def settle(self, status: PublishStatus, reason: str = "") -> bool:
         """For bus implementations: fix the outcome. Returns False, changing nothing, when it was fixed before."""
-        with self._settled:
-            if self._status is not None:
-                return False
-            self._reason = reason
-            self._status = status
-            self._settled.notify_all()
-            return True
+        outcome = (status, reason)
+        if self._cell.setdefault("outcome", outcome) is not outcome:
+            return False
+        # A waiter that is not seen here looks at the outcome before it sleeps.
+        waiting = self._cell.get("waiting")
+        if waiting is not None:
+            with waiting:
+                waiting.notify_all()
+        return True
 
     def wait(self, timeout: float | None = None) -> PublishStatus | None:
         """Wait at most `timeout` seconds (None: without limit) for the outcome; None when it is still open."""
-        with self._settled:
-            self._clock.wait_for(self._settled, lambda: self._status is not None, timeout)
-            return self._status
+        if "outcome" not in self._cell:
+            waiting = self._cell.setdefault("waiting", threading.Condition())
+            with waiting:
+                self._clock.wait_for(waiting, lambda: "outcome" in self._cell, timeout)
+        return self.status
 
     def result(self, timeout: float | None = None) -> PublishStatus:
         """
@@ -146,14 +190,19 @@ class PublishReceipt:
             CONFIRMED or BUFFERED.
 
         Raises:
-            BusError: RETURNED, NACKED or REJECTED: nobody will see the message.
-            UnconfirmedPublishError: UNKNOWN, or still open: it may have been published.
+            BusError: RETURNED or REJECTED: nobody will see the message.
+            UnconfirmedPublishError: NACKED, UNKNOWN, or still open: somebody may see it.
         """
         status = self.wait(timeout)
         if status is PublishStatus.CONFIRMED or status is PublishStatus.BUFFERED:
             return status
         what = f"message {self.message_id} on {self.topic!r}"
-        why = f" ({self.reason})" if self.reason else ""
+        reason = self.reason
+        why = f" ({reason})" if reason else ""
+        if status is PublishStatus.NACKED:
+            raise UnconfirmedPublishError(
+                f"{what}: nacked{why}, another queue may hold it; publish it again under the same id"
+            )
         if status is None or status is PublishStatus.UNKNOWN:
             raise UnconfirmedPublishError(
                 f"{what}: not confirmed{why}, it may have been published; publish it again under the same id"
@@ -161,7 +210,8 @@ class PublishReceipt:
         raise BusError(f"{what}: {status.value}{why}; nobody will see it")
 
     def __repr__(self) -> str:
-        state = "open" if self._status is None else self._status.value
+        status = self.status
+        state = "open" if status is None else status.value
         return f"<PublishReceipt {self.message_id} on {self.topic!r}: {state}>"
 
 
@@ -184,6 +234,12 @@ class SubscriptionStatus:
         dead_lettered: Given up, by `Reject` or after the last attempt.
         unfinished: Left over by `unsubscribe()` or `stop()`.
         failures: Times that a handler raised.
+        ready: Whether it is fed now; False while a broker is away, or refuses it.
+        generation: How often it was opened at the broker.
+        redelivered: Messages that the broker marked as delivered before.
+        stale: Messages whose handler ended when the connection that brought them was gone; the broker delivers
+            them again. They count as unfinished.
+        last_error: Why it is not ready, or was not; an empty text when there was nothing.
     """
 
     pattern: str
@@ -197,6 +253,11 @@ class SubscriptionStatus:
     dead_lettered: int
     unfinished: int
     failures: int
+    ready: bool = True
+    generation: int = 0
+    redelivered: int = 0
+    stale: int = 0
+    last_error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +273,18 @@ class BusStatus:
         returned: Mandatory messages that no queue wanted.
         full: Calls of publish that ended in BusFullError.
         subscriptions: Every queue, in the order of subscription.
+        connected: Whether the connection that publishes is up; always, in memory.
+        blocked: Whether the broker has asked to publish nothing for now.
+        in_flight: Messages taken and not settled: waiting to be sent or to be confirmed.
+        in_flight_bytes: Their bytes.
+        generation: How often the connection that publishes was made.
+        reconnects: How often a connection, of either kind, was made again.
+        nacked: Messages that the broker refused for good.
+        unknown: Messages whose outcome stayed unknown.
+        rejected: Messages that were not sent before the bus stopped.
+        buffered: Messages given to the local store.
+        republished: Sendings after a message's first.
+        last_error: What the broker or the network said last, without secrets; an empty text when there was nothing.
     """
 
     name: str
@@ -221,10 +294,29 @@ class BusStatus:
     returned: int
     full: int
     subscriptions: tuple[SubscriptionStatus, ...]
+    connected: bool = True
+    blocked: bool = False
+    in_flight: int = 0
+    in_flight_bytes: int = 0
+    generation: int = 0
+    reconnects: int = 0
+    nacked: int = 0
+    unknown: int = 0
+    rejected: int = 0
+    buffered: int = 0
+    republished: int = 0
+    last_error: str = ""
 
 
 Handler = Callable[[Message], object]
 """Returning acknowledges; raising asks for redelivery; raising `Reject` dead-letters."""
+
+Spill = Callable[[str, bytes, Mapping[str, str], str], bool]
+"""
+A local store for what a broker cannot take now: ``spill(topic, body, headers, message_id)``.
+
+`body` is the data as JSON. True: it is on this machine's disk and will be published later under the same id.
+"""
 
 
 class Subscription(Protocol):
@@ -309,7 +401,7 @@ class MessageBus(Protocol):
             A receipt that is CONFIRMED or BUFFERED.
 
         Raises:
-            UnconfirmedPublishError: No confirmation in time; it may have been published.
+            UnconfirmedPublishError: No confirmation in time, or a queue refused it; it may have been published.
             BusError: Nobody will see it. As for `publish`, whose other errors are raised too.
         """
 
@@ -321,6 +413,7 @@ class MessageBus(Protocol):
         group: str | None = None,
         concurrency: int = 1,
         prefetch: int | None = None,
+        in_order: bool = False,
     ) -> Subscription:
         """
         Call `handler` with each message whose topic matches.
@@ -334,9 +427,13 @@ class MessageBus(Protocol):
                 its own.
             concurrency: Handler threads.
             prefetch: Most messages in the hands of this subscription at once; None lets the bus choose.
+            in_order: One message at a time, and the next when that one is done or dead: for each publisher the first
+                deliveries have the order of publishing, whatever fails or breaks. Of a group one member has
+                messages, the others stand by. `concurrency` and `prefetch` are 1 then.
 
         Raises:
-            ConfigError: A malformed argument, a coroutine function, or a group that has another pattern.
+            ConfigError: A malformed argument, a coroutine function, or a group that has another pattern, or is in
+                order for its other members alone.
             ClosedError: The bus was stopped.
         """
 
@@ -359,116 +456,3 @@ class MessageBus(Protocol):
 
     def __exit__(self, *exc_info: object) -> None:
         """Stop."""
-
-
-# -- topics -----------------------------------------------------------------------------------------------------
-
-
-def check_topic(topic: object) -> str:
-    """The topic, if it is one; else a ConfigError."""
-    if not isinstance(topic, str) or len(topic) > MAX_TOPIC or not all(map(_WORD.fullmatch, topic.split("."))):
-        raise ConfigError(
-            f"bus: {topic!r:.80} is no topic; write words of letters, digits, _ and - with dots between them, "
-            f"at most {MAX_TOPIC} characters",
-            setting="topic",
-            value=topic,
-            allowed="words with dots between them",
-        )
-    return topic
-
-
-def check_pattern(pattern: object) -> str:
-    """The pattern, if it is one; else a ConfigError."""
-    if (
-        not isinstance(pattern, str)
-        or len(pattern) > MAX_TOPIC
-        or not all(word in ("*", "#") or _WORD.fullmatch(word) for word in pattern.split("."))
-    ):
-        raise ConfigError(
-            f"bus: {pattern!r:.80} is no topic pattern; write a topic in which a whole word may be * or #",
-            setting="pattern",
-            value=pattern,
-            allowed="words, * and # with dots between them",
-        )
-    return pattern
-
-
-def topic_matches(pattern: str, topic: str) -> bool:
-    """
-    Whether a topic matches a pattern of which ``*`` is exactly one word and ``#`` any number of them.
-
-    Takes time proportional to the product of their lengths, whatever the pattern.
-
-    Source: the topic exchange of AMQP 0-9-1.
-    """
-    words = topic.split(".")
-    # reached[i]: the pattern so far matches the first i words.
-    reached = [True] + [False] * len(words)
-    for part in pattern.split("."):
-        if part == "#":
-            first = reached.index(True) if True in reached else len(reached)
-            reached = [i >= first for i in range(len(reached))]
-        else:
-            reached = [False] + [reached[i] and part in ("*", words[i]) for i in range(len(words))]
-    return reached[-1]
-
-
-# -- payloads ---------------------------------------------------------------------------------------------------
-
-
-def encode_data(data: Any, *, limit: int) -> bytes:
-    """
-    JSON in UTF-8, with Decimal as text.
-
-    Args:
-        data: What JSON can say, and finite Decimals.
-        limit: Most bytes.
-
-    Raises:
-        BusError: It cannot be said in JSON, or is longer than `limit`.
-    """
-    try:
-        body = json.dumps(data, default=_decimal_as_text, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        encoded = body.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BusError(f"bus: the data is not JSON ({error}); nothing was published") from error
-    if len(encoded) > limit:
-        raise BusError(f"bus: the data has {len(encoded)} bytes, at most {limit} are allowed; nothing was published")
-    return encoded
-
-
-def _decimal_as_text(value: object) -> str:
-    if isinstance(value, Decimal):
-        if not value.is_finite():
-            raise ValueError(f"{value} is not a finite number")
-        # Written out, 1E+999999 would be a megabyte of zeros.
-        return money.text(value) if -60 <= value.adjusted() <= 60 else str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def decode_data(body: bytes) -> Any:
-    """
-    What `encode_data` wrote.
-
-    Raises:
-        MessageDecodeError: It is not JSON in UTF-8.
-    """
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise MessageDecodeError(f"bus: a body of {len(body)} bytes is not JSON ({error})") from error
-
-
-def check_headers(headers: object) -> Mapping[str, str]:
-    """A read-only copy of the headers, if they are texts; else a ConfigError."""
-    if headers is None:
-        return _NO_HEADERS
-    if not isinstance(headers, Mapping) or not all(
-        isinstance(part, str) and len(part) <= 1000 for pair in headers.items() for part in pair
-    ):
-        raise ConfigError(
-            "bus: headers must be a mapping of texts to texts of at most 1000 characters", setting="headers"
-        )
-    if len(headers) > 50:
-        raise ConfigError(f"bus: {len(headers)} headers, at most 50 are allowed", setting="headers")
-    return MappingProxyType(dict(headers))

@@ -7,23 +7,25 @@ It keeps nothing on disk: what is queued when the process dies is gone, and `sta
 from __future__ import annotations
 
 import contextlib
-import heapq
-import inspect
 import itertools
 import logging
 import os
 import threading
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from hireliab.core import config as checks
 from hireliab.core._threads import join_all
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
-from hireliab.errors import BusFullError, ClosedError, ConfigError, MessageDecodeError
+from hireliab.errors import BusFullError, ClosedError, MessageDecodeError
+from hireliab.messaging._handlers import describe, handler_threads, start_all
 from hireliab.messaging._memory_queue import Delivery, SubscriptionQueue
+from hireliab.messaging._memory_settings import MemoryBusConfig
+from hireliab.messaging._publish_sync import PublishSync
 from hireliab.messaging.bus import (
     BusStatus,
     Handler,
@@ -32,44 +34,18 @@ from hireliab.messaging.bus import (
     PublishStatus,
     Reject,
     check_headers,
-    check_pattern,
+    check_message_id,
+    check_same_group,
+    check_subscribing,
     check_topic,
     decode_data,
     encode_data,
     topic_matches,
 )
 
+__all__ = ["DeadLetter", "InMemoryMessageBus", "MemoryBusConfig"]
+
 _log = logging.getLogger("hireliab.bus")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryBusConfig:
-    """
-    Settings of an in-memory bus.
-
-    Attributes:
-        source: `Message.source` of what is published here.
-        queue_size: Most messages that one subscription or group holds, those being handled included.
-        max_message_bytes: Most bytes of a message's data as JSON.
-        retry_delays: Seconds before the second, third, … attempt; after the last attempt comes the dead letter.
-        dead_letters: Most dead letters that are kept; the oldest makes room.
-    """
-
-    source: str = "hireliab"
-    queue_size: int = 1000
-    max_message_bytes: int = 1_048_576
-    retry_delays: Sequence[float] = (1.0, 5.0, 30.0)
-    dead_letters: int = 1000
-
-    def __post_init__(self) -> None:
-        checks.text("source", self.source)
-        checks.whole("queue_size", self.queue_size, low=1, high=1_000_000)
-        checks.whole("max_message_bytes", self.max_message_bytes, low=1, high=16_777_216)
-        checks.whole("dead_letters", self.dead_letters, low=0, high=100_000)
-        if not isinstance(self.retry_delays, list | tuple):
-            raise ConfigError("retry_delays must be a list of seconds", setting="retry_delays", value=self.retry_delays)
-        delays = tuple(checks.number("retry_delays", delay, low=0, high=86_400) for delay in self.retry_delays)
-        object.__setattr__(self, "retry_delays", delays)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +84,7 @@ class _MemorySubscription:
         return self._bus._unsubscribe(self, timeout)
 
 
-class InMemoryMessageBus:
+class InMemoryMessageBus(PublishSync):
     """
     A `MessageBus` inside this process: see there for what every method promises.
 
@@ -133,7 +109,9 @@ class InMemoryMessageBus:
         self._retry_delays = tuple(self._config.retry_delays)
         self._clock = clock
         self._pid = os.getpid()
-        self._lock = threading.Lock()  # guards every field below and every queue, subscription and condition
+        # Guards every field below and every queue, subscription and condition. Re-entrant, because a signal handler that
+        # publishes or stops the bus may interrupt the thread that has it.
+        self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)  # publishers wait here
         self._ended = threading.Condition(self._lock)  # stop() and unsubscribe() wait here
         self._state = "new"
@@ -160,7 +138,7 @@ class InMemoryMessageBus:
     ) -> PublishReceipt:
         """See `MessageBus.publish`. The receipt is settled when this returns."""
         envelope = Message(
-            id=uuid.uuid4().hex if message_id is None else checks.text("message_id", message_id),
+            id=uuid.uuid4().hex if message_id is None else check_message_id(message_id),
             source=self._config.source,
             topic=check_topic(topic),
             time=self._clock.time(),
@@ -175,21 +153,21 @@ class InMemoryMessageBus:
             if threading.current_thread() in self._threads:
                 timeout = 0.0  # a handler that waits for room may be what the room waits for
             self._clock.wait_for(
-                self._room, lambda: self._state != "running" or self._full_queue_locked(topic) is None, timeout
+                self._room,
+                lambda: self._state != "running" or self._full_queue_locked(topic, len(body)) is None,
+                timeout,
             )
             self._check_open_locked()
-            full = self._full_queue_locked(topic)
+            full = self._full_queue_locked(topic, len(body))
             if full is not None:
                 self._full += 1
                 raise BusFullError(
-                    f"bus {self.name!r}: the queue of {full.pattern!r} holds {self._config.queue_size} messages, {topic!r} "
-                    "was not published; publish again later or make its handler faster"
+                    f"bus {self.name!r}: the queue of {full.pattern!r} holds {full.held_locked()} messages of "
+                    f"{full.held_bytes} bytes, {topic!r} was not published; publish again later or make its handler faster"
                 )
             queues = [queue for queue in self._queues if topic_matches(queue.pattern, topic)]
             for queue in queues:
-                queue.accepted += 1
-                queue.ready.append(Delivery(envelope, body))
-                queue.changed.notify()
+                queue.accept_locked(Delivery(envelope, body))
             returned = mandatory and not queues
             self._returned += returned
             self._published += not returned
@@ -199,33 +177,11 @@ class InMemoryMessageBus:
             receipt.settle(PublishStatus.CONFIRMED)
         return receipt
 
-    def publish_sync(
-        self,
-        topic: str,
-        data: Any,
-        *,
-        headers: Mapping[str, str] | None = None,
-        subject: str | None = None,
-        message_id: str | None = None,
-        mandatory: bool = False,
-        timeout: float | None = 30.0,
-    ) -> PublishReceipt:
-        """See `MessageBus.publish_sync`; only a full queue makes it wait."""
-        receipt = self.publish(
-            topic,
-            data,
-            headers=headers,
-            subject=subject,
-            message_id=message_id,
-            mandatory=mandatory,
-            timeout=timeout,
-        )
-        receipt.result(0.0)
-        return receipt
-
-    def _full_queue_locked(self, topic: str) -> SubscriptionQueue | None:
+    def _full_queue_locked(self, topic: str, size: int) -> SubscriptionQueue | None:
         for queue in self._queues:
-            if queue.held_locked() >= self._config.queue_size and topic_matches(queue.pattern, topic):
+            if (
+                queue.held_locked() >= self._config.queue_size or queue.held_bytes + size > self._config.queue_bytes
+            ) and topic_matches(queue.pattern, topic):
                 return queue
         return None
 
@@ -239,60 +195,41 @@ class InMemoryMessageBus:
         group: str | None = None,
         concurrency: int = 1,
         prefetch: int | None = None,
+        in_order: bool = False,
     ) -> _MemorySubscription:
-        """See `MessageBus.subscribe`. Here `prefetch` is checked and has no effect: a thread takes one at a time."""
-        check_pattern(pattern)
-        _check_handler(handler)
-        group = None if group is None else checks.text("group", group)
-        concurrency = checks.whole("concurrency", concurrency, low=1, high=64)
-        if prefetch is not None:
-            checks.whole("prefetch", prefetch, low=concurrency, high=300)
+        """See `MessageBus.subscribe`. A thread takes one message at a time, so `prefetch` bounds nothing further."""
+        concurrency, _ = check_subscribing(
+            pattern, handler, group=group, concurrency=concurrency, prefetch=prefetch, in_order=in_order
+        )
         self._check_process()
         with self._lock:
             self._begin_locked()
-            queue = self._queue_locked(pattern, group)
+            queue = self._queue_locked(pattern, group, in_order=in_order)
             subscription = _MemorySubscription(self, queue, handler)
             queue.members.append(subscription)
             subscription.alive = concurrency
-            for _ in range(concurrency):
-                thread = threading.Thread(
-                    target=self._work,
-                    args=(subscription,),
-                    name=f"hireliab.bus.{self.name}-handler-{next(self._numbers)}",
-                    daemon=True,
-                )
-                subscription.threads.append(thread)
-                self._threads.add(thread)
-        started = 0
-        try:
-            for thread in subscription.threads:
-                thread.start()
-                started += 1
-        except BaseException:
-            # The system gives no more threads: those that were not started will never report their end.
-            with self._lock:
-                subscription.alive -= concurrency - started
-                self._threads.difference_update(subscription.threads[started:])
-                del subscription.threads[started:]
-            self._unsubscribe(subscription, 0.0)
-            raise
+            subscription.threads = handler_threads(
+                concurrency, partial(self._work, subscription), bus=self.name, numbers=self._numbers
+            )
+            self._threads.update(subscription.threads)
+        start_all(list(subscription.threads), missing=partial(self._threads_missing, subscription))
         return subscription
 
-    def _queue_locked(self, pattern: str, group: str | None) -> SubscriptionQueue:
+    def _threads_missing(self, subscription: _MemorySubscription, threads: list[threading.Thread]) -> None:
+        with self._lock:
+            subscription.alive -= len(threads)
+            self._threads.difference_update(threads)
+            subscription.threads = [thread for thread in subscription.threads if thread not in threads]
+        self._unsubscribe(subscription, 0.0)
+
+    def _queue_locked(self, pattern: str, group: str | None, *, in_order: bool) -> SubscriptionQueue:
         if group is not None:
             for queue in self._queues:
-                if queue.group != group:
-                    continue
-                if queue.pattern != pattern:
-                    raise ConfigError(
-                        f"bus {self.name!r}: group {group!r} takes {queue.pattern!r} and cannot take {pattern!r} too; "
-                        "use another group",
-                        setting="group",
-                        value=group,
-                        allowed=queue.pattern,
-                    )
-                return queue
-        queue = SubscriptionQueue(pattern, group, self._lock)
+                if queue.group == group:
+                    theirs = queue.pattern, queue.in_order
+                    check_same_group(self.name, group, theirs=theirs, ours=(pattern, in_order))
+                    return queue
+        queue = SubscriptionQueue(pattern, group, in_order=in_order, lock=self._lock)
         self._queues.append(queue)
         return queue
 
@@ -322,7 +259,6 @@ class InMemoryMessageBus:
         queue = subscription.queue
         try:
             while (delivery := self._take(subscription)) is not None:
-                delivery.attempt += 1
                 message = replace(delivery.envelope, attempt=delivery.attempt, redelivered=delivery.attempt > 1)
                 try:
                     # Decoded anew for each delivery: handlers may change their copy.
@@ -335,7 +271,7 @@ class InMemoryMessageBus:
                     self._failed(queue, delivery, message, error, last=delivery.attempt > len(self._retry_delays))
                 else:
                     with self._lock:
-                        queue.in_flight -= 1
+                        queue.leave_locked(delivery)
                         queue.acked += 1
                         self._room.notify_all()
         finally:
@@ -353,17 +289,16 @@ class InMemoryMessageBus:
                     return None
                 now = self._clock.monotonic()
                 queue.promote_due_locked(now)
-                if queue.ready:
-                    queue.in_flight += 1
-                    return queue.ready.popleft()
+                if queue.may_take_locked(subscription):
+                    return queue.take_locked()
                 if self._state == "stopping":
                     return None
                 due = queue.next_due_locked()
 
                 def woken(due: float | None = due) -> bool:
                     return (
-                        bool(queue.ready)
-                        or subscription.closed
+                        subscription.closed
+                        or queue.may_take_locked(subscription)
                         or self._state != "running"
                         or queue.next_due_locked() != due
                     )
@@ -373,24 +308,26 @@ class InMemoryMessageBus:
     def _failed(
         self, queue: SubscriptionQueue, delivery: Delivery, message: Message, error: BaseException, *, last: bool
     ) -> None:
-        reason = _describe(error)
+        reason = describe(error)
         with self._lock:
-            queue.in_flight -= 1
             queue.failures += 1
             if last:
+                queue.leave_locked(delivery)
                 queue.dead_lettered += 1
                 self._dead_letters.append(
                     DeadLetter(message=message, pattern=queue.pattern, group=queue.group, reason=reason)
                 )
                 then = "dead-lettered"
             elif self._state != "running" or not queue.members:
+                queue.leave_locked(delivery)
                 queue.unfinished += 1
+                if queue.in_order:
+                    queue.leave_unfinished_locked()  # nothing overtakes it
                 then = "left unfinished, for the bus or the subscription ends"
             else:
                 delay = self._retry_delays[delivery.attempt - 1]
                 due = self._clock.monotonic() + delay
-                heapq.heappush(queue.delayed, (due, next(self._numbers), delivery))
-                queue.changed.notify_all()  # a thread that waits without limit must now wait until `due`
+                queue.delay_locked(due, next(self._numbers), delivery)
                 then = f"again in {delay:g} s"
             self._room.notify_all()
         with contextlib.suppress(Exception):  # a broken log handler must not end this thread; the failure is counted
@@ -493,24 +430,3 @@ class InMemoryMessageBus:
             queue.changed.notify_all()
         self._room.notify_all()
         self._ended.notify_all()
-
-
-def _describe(error: BaseException) -> str:
-    """The error in at most 500 characters; its `__str__` is the user's and may fail."""
-    try:
-        text = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
-        return str(text)[:500]
-    except Exception:
-        return type(error).__name__
-
-
-def _check_handler(handler: object) -> None:
-    if not callable(handler):
-        raise ConfigError("bus: the handler is not callable", setting="handler", allowed="a blocking callable")
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
-        # Calling it would only make a coroutine that nobody runs, and acknowledge the message.
-        raise ConfigError(
-            "bus: the handler is a coroutine function; write it without async",
-            setting="handler",
-            allowed="a blocking callable",
-        )

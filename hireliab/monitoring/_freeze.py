@@ -8,20 +8,21 @@ a subclass may override them.
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 from collections import deque
 from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
-from pathlib import PurePath
+from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-MASK = "***"
-"""What stands where a secret was."""
+from hireliab.monitoring._redaction import MASK, is_secret_key, known_secrets, redact
 
 MAX_DEPTH = 4
 MAX_ITEMS = 32
@@ -33,65 +34,21 @@ _MARGIN = 200
 Frozen = str | int | float | bool | None | tuple["Frozen", ...] | Mapping[str, "Frozen"]
 """A value of a context: read-only all the way down."""
 
-# Control characters, and those that reorder or break a line on a screen.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Control characters, and those that reorder or break a line on a screen, become blanks. None of them is printable.
+_CONTROL = dict.fromkeys(
+    [
+        *range(0x09),
+        *range(0x0B, 0x20),
+        *range(0x7F, 0xA0),
+        0x2028,
+        0x2029,
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    ],
+    " ",
+)
 _LAST_WORD = re.compile(r"[\w+/=.:~-]+\Z")
 _LINE_BREAKS = re.compile(r"[\n\t]+")
-
-_NAMES = (
-    "token|secret|password|passwd|passphrase|pwd|api_?-?key|private_?-?key|access_?-?key|authorization|signature|"
-    "credential|cookie"
-)
-_SECRET_KEY = re.compile(_NAMES, re.IGNORECASE)
-
-# One expression, so that each text is read once. Every repetition is bounded or cannot overlap what follows it:
-# the time is proportional to the text, whatever the text.
-_SECRET = re.compile(
-    r"(?P<pem>-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----)(?s:.)*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
-    # Authorization: Token 0123…   api_secret = "…"   'token': '…'   signature=…
-    rf"|(?P<name>(?i:{_NAMES})[\w-]{{0,20}}[\"']?[^\S\n]{{0,3}}[:=][^\S\n]{{0,3}})"
-    r"(?:(?P<quote>[\"'])[^\"'\n]*[\"']?|(?:(?i:token|bearer|basic)[^\S\n]{1,3})?[^\s\"',;&)}\]]+)"
-    # Token 0123…   Bearer …
-    r"|(?P<scheme>\b(?i:token|bearer|basic)[^\S\n]{1,3})[A-Za-z0-9._~+/=-]{16,}"
-    # https://user:password@host
-    r"|(?P<url>://)[^/\s@]{1,200}@"
-    # a Telegram bot's token
-    r"|(?<!\d)\d{6,12}:[A-Za-z0-9_-]{30,}"
-    # a JSON web token
-    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
-    # 40 hexadecimal digits or more: a Nobitex token, a key
-    r"|(?<![0-9A-Za-z])[0-9a-fA-F]{40,}(?![0-9A-Za-z])"
-    # 32 or 64 bytes in base64: an Ed25519 key, a signature
-    r"|(?<![0-9A-Za-z+/_-])(?:[A-Za-z0-9+/_-]{43}=|[A-Za-z0-9+/_-]{86}==)(?![=0-9A-Za-z])"
-)
-
-
-def redact(text: str) -> str:
-    """
-    Mask what looks like a secret: values of names such as ``api_secret=``, authorization headers, credentials in
-    addresses, private keys, and runs of characters of the shape of a token.
-
-    It would rather mask too much than too little.
-    """
-    return _SECRET.sub(_mask, text)
-
-
-def _mask(match: re.Match[str]) -> str:
-    if match["pem"]:
-        return MASK
-    if match["name"]:
-        quote = match["quote"] or ""
-        return f"{match['name']}{quote}{MASK}{quote}"
-    if match["scheme"]:
-        return match["scheme"] + MASK
-    if match["url"]:
-        return f"://{MASK}@"
-    return MASK
-
-
-def is_secret_key(key: str) -> bool:
-    """Whether the values under this name are masked whatever they look like."""
-    return _SECRET_KEY.search(key) is not None
 
 
 def clean(text: str, limit: int, *, one_line: bool = False) -> str:
@@ -105,6 +62,11 @@ def clean(text: str, limit: int, *, one_line: bool = False) -> str:
     """
     length = len(text)
     if length > limit + _MARGIN:
+        if longest := known_secrets.longest:
+            window = limit + _MARGIN + 2 * longest
+            text = known_secrets.mask(text[:window])
+            if length > window:  # only its end can hold the first part of a secret that we know
+                text = text[:-longest]
         text = text[: limit + _MARGIN]
         # What the cut leaves of its last word may be half a token, which no pattern knows; and masks further up
         # may shorten the text so that it would show. A word as long as the margin is no token of a known kind.
@@ -112,9 +74,12 @@ def clean(text: str, limit: int, *, one_line: bool = False) -> str:
         text = text[:limit] + tail if tail else text
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates can be written nowhere
-    text = _CONTROL.sub(" ", text.replace("\r\n", "\n"))
+    if not text.isprintable():
+        text = text.replace("\r\n", "\n").translate(_CONTROL)
+        if one_line:
+            text = _LINE_BREAKS.sub(" ", text)
     if one_line:
-        text = _LINE_BREAKS.sub(" ", text).strip()
+        text = text.strip()
     text = redact(text)
     if len(text) > limit:
         text = text[:limit]
@@ -125,7 +90,16 @@ def clean(text: str, limit: int, *, one_line: bool = False) -> str:
 def type_name(value: object) -> str:
     """The name of a value's type in angle brackets: all that can be said of a stranger without running its code."""
     kind = type(value)
-    return f"<{kind.__module__}.{kind.__qualname__}>"[:200]
+    return f"<{_fact('__module__', kind)}.{_fact('__qualname__', kind)}>"[:200]
+
+
+def _fact(name: str, kind: type) -> str:
+    """An attribute of a class as `type` itself has it: a metaclass may have a property of that name."""
+    try:
+        found = _TYPE.__dict__[name].__get__(kind)
+    except Exception:
+        return "?"
+    return found if type(found) is str else "?"
 
 
 class _Budget:
@@ -179,8 +153,8 @@ def _freeze(value: Any, depth: int, budget: _Budget) -> Frozen:
     frozen: Any
     try:
         frozen = _plain(value)
-    except Exception:
-        frozen = f"<unprintable {type(value).__name__}>"
+    except (Exception, SystemExit):
+        frozen = f"<unprintable {_fact('__name__', type(value))}>"
     if frozen is not _CONTAINER:
         if isinstance(frozen, str):
             frozen = clean(frozen, min(MAX_VALUE, max(1, budget.characters)))
@@ -202,10 +176,10 @@ def _freeze(value: Any, depth: int, budget: _Budget) -> Frozen:
     return tuple(frozen_items)
 
 
+_TYPE: Any = type
 _CONTAINER: Any = object()
 _SEQUENCES = (list, tuple, set, frozenset, deque)
-_DICT: Any = dict
-_ITERABLES: tuple[Any, ...] = (*_SEQUENCES, dict)
+_ITERABLES: tuple[Any, ...] = _SEQUENCES
 
 
 def _plain(value: Any) -> Any:
@@ -214,7 +188,8 @@ def _plain(value: Any) -> Any:
     if value is None or kind is bool:
         return value
     if issubclass(kind, Enum):
-        return str(object.__getattribute__(value, "_name_"))
+        name = object.__getattribute__(value, "_name_")
+        return name if type(name) is str else type_name(value)
     if issubclass(kind, str):
         return _head(value, MAX_VALUE)
     if issubclass(kind, int):
@@ -226,17 +201,48 @@ def _plain(value: Any) -> Any:
     if issubclass(kind, Decimal):
         return Decimal.__str__(value)
     if issubclass(kind, bytes | bytearray | memoryview):
-        return f"<{len(value)} bytes>"
+        return f"<{_length(value)} bytes>"
     if issubclass(kind, (dict, MappingProxyType, BaseException, *_SEQUENCES)):
         return _CONTAINER
     if issubclass(kind, datetime):
-        return datetime.isoformat(value)
-    if kind in (date, time, timedelta, UUID) or issubclass(kind, PurePath):
+        return _instant(value)
+    if kind in _PRINTED or (kind is time and _is_known_zone(value.tzinfo)):
         return str(value)
-    if kind.__module__ == "numpy" and hasattr(kind, "item"):
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and _fact("__module__", kind) == "numpy" and issubclass(kind, numpy.generic):
         scalar = value.item()
-        return _plain(scalar) if type(scalar).__module__ != "numpy" else type_name(value)
+        return type_name(value) if isinstance(scalar, numpy.generic) else _plain(scalar)
     return type_name(value)
+
+
+_PRINTED = (date, timedelta, UUID, PurePath, PurePosixPath, PureWindowsPath, Path, PosixPath, WindowsPath)
+"""Exactly these types, whose code is the standard library's."""
+
+
+def _length(value: Any) -> int:
+    for base in (bytes, bytearray):
+        if issubclass(type(value), base):
+            return base.__len__(value)
+    return int(value.nbytes)  # a memoryview, which has no subclasses
+
+
+def _is_known_zone(zone: object) -> bool:
+    zoneinfo = sys.modules.get("zoneinfo")
+    return zone is None or type(zone) is timezone or (zoneinfo is not None and type(zone) is zoneinfo.ZoneInfo)
+
+
+def _instant(value: Any) -> str:
+    """A datetime; of a zone that is a stranger's, its type's name, for only its code knows the offset."""
+    zone = _part(datetime, "tzinfo", value)
+    if _is_known_zone(zone):
+        return datetime.isoformat(value)
+    parts = [_part(date, name, value) for name in ("year", "month", "day")]
+    parts += [_part(datetime, name, value) for name in ("hour", "minute", "second", "microsecond")]
+    return f"{datetime(*parts).isoformat()} {type_name(zone)}"  # noqa: DTZ001 - the zone stands beside it
+
+
+def _part(owner: Any, name: str, value: object) -> Any:
+    return owner.__dict__[name].__get__(value)
 
 
 def _some(values: Any) -> tuple[list[object], int]:
@@ -246,16 +252,29 @@ def _some(values: Any) -> tuple[list[object], int]:
             for base in _ITERABLES:
                 if issubclass(type(values), base):
                     return list(islice(base.__iter__(values), MAX_ITEMS)), max(0, base.__len__(values) - MAX_ITEMS)
-            return list(islice(values, MAX_ITEMS)), 0  # a MappingProxyType, which has no subclasses
         except RuntimeError:
             continue  # "changed size during iteration"
     return ["<changed while it was copied>"], 0
 
 
+def _some_items(given: Any) -> tuple[list[tuple[object, object]], int]:
+    """The same of a dictionary's pairs; also of one that is behind a MappingProxyType."""
+    while type(given) is MappingProxyType:
+        (given,) = gc.get_referents(given)
+    if not issubclass(type(given), dict):
+        return [("…", type_name(given))], 0  # only its own code knows what is in it
+    for _ in range(3):
+        try:
+            return list(islice(dict.items(given), MAX_ITEMS)), max(0, dict.__len__(given) - MAX_ITEMS)
+        except RuntimeError:
+            continue
+    return [("…", "<changed while it was copied>")], 0
+
+
 def _freeze_items(given: Any, depth: int, budget: _Budget) -> Frozen:
-    keys, more = _some(given)
+    pairs, more = _some_items(given)
     frozen: dict[str, Frozen] = {}
-    for key in keys:
+    for key, value in pairs:
         if budget.spent:
             more += 1
             continue
@@ -264,10 +283,6 @@ def _freeze_items(given: Any, depth: int, budget: _Budget) -> Frozen:
         if is_secret_key(name):
             frozen[name] = MASK
             continue
-        try:
-            value = _DICT.__getitem__(given, key) if issubclass(type(given), dict) else given[key]
-        except Exception:
-            value = "<gone>"  # removed by another thread, or a key whose hash fails
         frozen[name] = _freeze(value, depth + 1, budget)
     if more:
         frozen["…"] = f"<{more} more>"
@@ -278,4 +293,5 @@ def _freeze_error(error: BaseException, depth: int, budget: _Budget) -> Frozen:
     base: Any = BaseException  # its own descriptor: a subclass may have a property of that name
     arguments = _freeze(base.args.__get__(error), depth + 1, budget)
     inner = ", ".join(str(thaw(item)) for item in arguments) if isinstance(arguments, tuple) else arguments
-    return clean(f"{type(error).__name__}: {inner}" if inner else type(error).__name__, MAX_VALUE)
+    name = _fact("__name__", type(error))
+    return clean(f"{name}: {inner}" if inner else name, MAX_VALUE)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from hireliab.monitoring._freeze import Frozen, freeze_mapping, freeze_text, thaw
 
+EVENT_KEY = "log:"
+"""A dedup key that begins so makes a group, but nothing that stands until it is resolved: log lines have no end."""
 MAX_TITLE = 200
 MAX_MESSAGE = 4000
 _NOTHING: Mapping[str, Frozen] = MappingProxyType({})
@@ -75,6 +77,11 @@ class Alert:
         context: Facts by name; read-only all the way down. `to_dict` gives plain dicts and lists.
         dedup_key: Alerts with the same key are about the same trouble; or None.
         notes: What was wrong with the call, for the eyes of its author.
+        count: How many alerts about the same trouble this one stands for, since the first.
+        since: When the first of them was sent, Unix seconds; None for a single one.
+        also: How other messages of the group begin that were not told yet.
+        resolved: Whether it tells that the trouble is over.
+        replayed: Whether it comes from a process that ended before it could be sent.
     """
 
     id: str
@@ -86,6 +93,11 @@ class Alert:
     context: Mapping[str, Frozen] = field(default_factory=lambda: _NOTHING)
     dedup_key: str | None = None
     notes: tuple[str, ...] = ()
+    count: int = 1
+    since: float | None = None
+    also: tuple[str, ...] = ()
+    resolved: bool = False
+    replayed: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """A fresh plain dictionary, ready for JSON; level and source are their names."""
@@ -99,6 +111,11 @@ class Alert:
             "context": thaw(self.context),
             "dedup_key": self.dedup_key,
             "notes": list(self.notes),
+            "count": self.count,
+            "since": self.since,
+            "also": list(self.also),
+            "resolved": self.resolved,
+            "replayed": self.replayed,
         }
 
 
@@ -122,6 +139,34 @@ class AlertReceipt:
     durable: bool = False
     channels: tuple[str, ...] = ()
     reason: str = "queued"
+
+
+def alert_from_dict(given: Mapping[str, Any]) -> Alert:
+    """
+    The alert that `Alert.to_dict` made; keys that are not known are ignored, for a newer version may have written them.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is not what `to_dict` makes.
+    """
+    source = str(given["source"])
+    since = given.get("since")
+    dedup_key = given.get("dedup_key")
+    return Alert(
+        id=str(given["id"]),
+        time=float(given["time"]),
+        source=_source(source) or source,
+        level=AlertLevel(given["level"]),
+        title=str(given["title"]),
+        message=str(given["message"]),
+        context=freeze_mapping(given.get("context") or {}),
+        dedup_key=None if dedup_key is None else str(dedup_key),
+        notes=tuple(map(str, given.get("notes", ()))),
+        count=int(given.get("count", 1)),
+        since=None if since is None else float(since),
+        also=tuple(map(str, given.get("also", ()))),
+        resolved=bool(given.get("resolved", False)),
+        replayed=bool(given.get("replayed", False)),
+    )
 
 
 def make_alert(
@@ -163,9 +208,35 @@ def make_alert(
     )
 
 
+def rescue_alert(*, id: str, time: float, source: object, level: object, title: object, message: object) -> Alert:  # noqa: A002
+    """What can be saved of an alert that `make_alert` cannot make: the rest of a bug of ours, rather than silence."""
+    return Alert(
+        id=id,
+        time=time,
+        source=_or_else(lambda: _source(source)) or AlertSource.SYSTEM,
+        level=_or_else(lambda: _level(level)) or AlertLevel.ERROR,
+        title=_or_else(lambda: freeze_text(title, MAX_TITLE, one_line=True)) or _UNSHOWN,
+        message=_or_else(lambda: freeze_text(message, MAX_MESSAGE)) or _UNSHOWN,
+        notes=("a part of this alert could not be shown",),
+    )
+
+
+_UNSHOWN = "<cannot be shown>"
+_T = TypeVar("_T")
+
+
+def _or_else(make: Callable[[], _T | None]) -> _T | None:
+    try:
+        return make()
+    except (Exception, SystemExit):
+        return None
+
+
 def _level(given: Any) -> AlertLevel | None:
     if type(given) is AlertLevel:
         return given
+    if type(given) is str and (found := _LEVELS.get(given)) is not None:
+        return found
     if issubclass(type(given), str | enum.Enum):  # the user's own enumeration counts by its names
         number: Any = freeze_text(given, 80, one_line=True)
     elif type(given) is int:
@@ -178,9 +249,16 @@ def _level(given: Any) -> AlertLevel | None:
         return None
 
 
+# The usual spellings, so that they cost no more than a look.
+_LEVELS = {name: level for level in AlertLevel for name in (level.name, level.name.lower())}
+_SOURCES = {name: source for source in AlertSource for name in (source.name, source.value)}
+
+
 def _source(given: Any) -> AlertSource | str | None:
     if type(given) is AlertSource:
         return given
+    if type(given) is str and (found := _SOURCES.get(given)) is not None:
+        return found
     if not issubclass(type(given), str | enum.Enum):
         return None
     text = freeze_text(given, 80, one_line=True)

@@ -1,8 +1,10 @@
 """
-Where alerts go without any third party: the console, and any callable of the user's.
+Where alerts go without any third party, what a channel answers, and how an alert reads.
 
-A channel is a callable that takes an `Alert` and returns when it is sent, or raises. It runs on a thread of its
-own, so it may block; it must not be a coroutine function.
+A channel is a callable that takes an `Alert` and sends it once. It runs on a thread of its own, so it may block; it
+must not be a coroutine function. It returns one of the results below, or anything else, which means `Ok`; but False
+means `Retry`, and an awaitable `Misconfigured`. If it raises, it is tried again as after `Retry`. An attribute `rate` of
+it counts only when it is a `Rate`. Waiting, trying again and giving up are the alert system's business.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TextIO
 
@@ -19,7 +22,81 @@ from hireliab.monitoring._freeze import thaw
 from hireliab.monitoring.alert import Alert
 
 Channel = Callable[[Alert], object]
-"""Sends one alert, or raises; what it returns is ignored."""
+"""Sends one alert; see above for what it returns."""
+
+
+@dataclass(frozen=True)
+class Ok:
+    """It was sent."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """
+    It was not sent, and a later attempt may succeed: a lost connection, a server's 5xx.
+
+    Attributes:
+        reason: In words, without secrets.
+        after: Seconds that the service asks to wait, or None.
+    """
+
+    reason: str
+    after: float | None = None
+
+
+@dataclass(frozen=True)
+class RateLimited:
+    """
+    The service takes nothing for a while.
+
+    Attributes:
+        reason: In words, without secrets.
+        after: Seconds that the service asks to wait, or None.
+    """
+
+    reason: str
+    after: float | None = None
+
+
+@dataclass(frozen=True)
+class Permanent:
+    """This alert will never be taken; others may."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Misconfigured:
+    """Nothing will be taken until a person mends the configuration: a wrong token, a chat that does not exist."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """It may have been sent: no answer came after all of it was written."""
+
+    reason: str
+
+
+Result = Ok | Retry | RateLimited | Permanent | Misconfigured | Unknown
+"""What became of one attempt."""
+
+RESULTS = (Ok, Retry, RateLimited, Permanent, Misconfigured, Unknown)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """
+    How much a service takes: what a channel's attribute `rate` may say.
+
+    Attributes:
+        per_minute: Messages in a minute.
+        gap: Seconds between two messages at least.
+    """
+
+    per_minute: float
+    gap: float = 0.0
 
 
 class ConsoleChannel:
@@ -44,17 +121,87 @@ class ConsoleChannel:
         stream.flush()
 
 
+# -- how an alert reads -------------------------------------------------------------------------------------------
+
+
 def render_line(alert: Alert) -> str:
     """An alert on one line: time in UTC, level, source, title, message, context, notes, id."""
-    when = datetime.fromtimestamp(alert.time, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
-    parts = [f"{when} {alert.level.name:<8} {alert.source}: {alert.title}"]
+    parts = [f"{render_time(alert.time)} {alert.level.name:<8} {alert.source}: {_head(alert)}"]
     if alert.message:
         parts.append("| " + " / ".join(alert.message.splitlines()))
     if alert.context:
         parts.append("| " + " ".join(f"{key}={_value(thaw(value))}" for key, value in alert.context.items()))
-    parts += [f"(note: {note})" for note in alert.notes]
-    parts.append(f"[{alert.id}]")
+    parts += [f"({remark})" for remark in _remarks(alert)]
+    parts.append(render_id(alert))
     return " ".join(parts)
+
+
+def render_title(alert: Alert) -> str:
+    """One line without markup: level, source, title, and how often; "RESOLVED" instead of the level when it is over."""
+    return f"{'RESOLVED' if alert.resolved else alert.level.name} {alert.source}: {alert.title}{_times(alert)}"
+
+
+def render_body(alert: Alert) -> str:
+    """The rest without markup, on many lines: message, context, time, remarks; the id is not in it."""
+    parts = [alert.message] if alert.message else []
+    if alert.context:
+        parts.append("\n".join(f"{key}: {_value(thaw(value))}" for key, value in alert.context.items()))
+    parts.append("\n".join([render_time(alert.time), *_remarks(alert)]))
+    return "\n\n".join(parts)
+
+
+def render_id(alert: Alert) -> str:
+    """The id as the end of a text."""
+    return f"[{alert.id}]"
+
+
+def render_time(seconds: float) -> str:
+    """Unix seconds as a date and time in UTC."""
+    try:
+        # Not strftime, which imports: an alert may be written while the interpreter ends.
+        return datetime.fromtimestamp(seconds, timezone.utc).isoformat(" ", "seconds")[:19] + "Z"
+    except (OverflowError, ValueError, OSError):
+        return "(no valid time)"
+
+
+def fit(title: str, body: str, tail: str, limit: int) -> str:
+    """
+    One text of at most `limit` code points: title, body and tail under each other.
+
+    What does not fit is cut out of the body's middle; then, from the title's end. The tail stays whole as long as
+    there is room for it.
+    """
+    whole = "\n".join(part for part in (title, body, tail) if part)
+    if len(whole) <= limit:
+        return whole
+    frame = "\n".join(part for part in (title, tail) if part)
+    room = limit - len(frame) - 1
+    if room >= 20:
+        mark = "\n[…]\n"
+        keep = room - len(mark)
+        return "\n".join([title, body[: keep - keep // 3] + mark + body[len(body) - keep // 3 :], tail]).strip("\n")
+    short = limit - len(tail) - 2
+    return f"{title[:short]}…\n{tail}" if tail and short > 0 else frame[:limit]
+
+
+def _head(alert: Alert) -> str:
+    return f"{'RESOLVED ' if alert.resolved else ''}{alert.title}{_times(alert)}"
+
+
+def _times(alert: Alert) -> str:
+    return f" (x{alert.count})" if alert.count > 1 else ""
+
+
+def _remarks(alert: Alert) -> list[str]:
+    remarks = []
+    if alert.count > 1 and alert.since is not None:
+        remarks.append(f"{alert.count} times, first {render_time(alert.since)}, last {render_time(alert.time)}")
+    elif alert.resolved and alert.since is not None:
+        remarks.append(f"since {render_time(alert.since)}")
+    remarks += [f"also: {head}" for head in alert.also]
+    if alert.replayed:
+        remarks.append("sent late: the process ended before it could be sent")
+    return remarks + [f"note: {note}" for note in alert.notes]
 
 
 def _value(value: object) -> str:
@@ -68,9 +215,9 @@ def check_channel(name: str, channel: object) -> Channel:
     """The channel, if it can be one; else a ConfigError."""
     if not callable(channel):
         raise ConfigError(
-            f"channels: {name!r} must be True, False or a callable, got {type(channel).__name__}",
+            f"channels: {name!r} must be True, False, a callable or a mapping with a url, got {type(channel).__name__}",
             setting=name,
-            allowed="True, False or a callable",
+            allowed='True, False, a callable or {"url": …}',
         )
     if inspect.iscoroutinefunction(channel) or inspect.iscoroutinefunction(type(channel).__call__):
         # Calling it would only make a coroutine that nobody runs, and count the alert as delivered.

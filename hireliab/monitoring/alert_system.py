@@ -8,84 +8,53 @@ runs anybody's code on the caller's thread.
 from __future__ import annotations
 
 import atexit
-import functools
 import logging
 import os
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from hireliab.core import config as checks
-from hireliab.core._threads import join_all
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import ClosedError, ConfigError
-from hireliab.monitoring._channel_worker import ChannelStatus, ChannelWorker, Put, drop_announcement, new_id
-from hireliab.monitoring.alert import Alert, AlertLevel, AlertReceipt, AlertSource, make_alert
-from hireliab.monitoring.alert_channels import Channel, ConsoleChannel, check_channel
+from hireliab.monitoring._alert_crew import Crew
+from hireliab.monitoring._alert_failover import MOST_LINES, last_words
+from hireliab.monitoring._alert_hooks import watch
+from hireliab.monitoring._alert_settings import AlertConfig, without_addresses
+from hireliab.monitoring._alert_silences import Silence, Silences, source_of_a_silence, text_of_a_silence
+from hireliab.monitoring._alert_trial import TestResult, try_channels
+from hireliab.monitoring._channel_status import ChannelStatus, Put, new_id, reseed_ids
+from hireliab.monitoring._freeze import freeze_text
+from hireliab.monitoring._redaction import guard_loggers, known_secrets
+from hireliab.monitoring.alert import (
+    MAX_MESSAGE,
+    MAX_TITLE,
+    Alert,
+    AlertLevel,
+    AlertReceipt,
+    AlertSource,
+    make_alert,
+    rescue_alert,
+)
+from hireliab.monitoring.alert_spool import SpoolStatus
 
-__all__ = ["Alert", "AlertLevel", "AlertReceipt", "AlertSource", "AlertSystem"]
+__all__ = [
+    "Alert",
+    "AlertConfig",
+    "AlertLevel",
+    "AlertReceipt",
+    "AlertSource",
+    "AlertSystem",
+    "AlertSystemStatus",
+    "TestResult",
+]
 
 _log = logging.getLogger("hireliab.alerts")
 
-_BUILT_IN = ("console", "email", "telegram")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlertConfig:
-    """
-    Settings of an alert system.
-
-    Attributes:
-        channels: By name: True or False for "console"; False for "email" and "telegram"; under any name, a callable
-            that takes an `Alert`.
-        level_thresholds: By channel: the lowest level that it gets, an AlertLevel or its name; INFO when not given.
-        queue_size: Most alerts that wait for one channel.
-    """
-
-    channels: Mapping[str, bool | Channel] = field(default_factory=lambda: MappingProxyType({"console": True}))
-    level_thresholds: Mapping[str, AlertLevel | str] = field(default_factory=lambda: MappingProxyType({}))
-    queue_size: int = 1000
-
-    def __post_init__(self) -> None:
-        for setting in ("channels", "level_thresholds"):
-            if not isinstance(getattr(self, setting), Mapping):
-                raise ConfigError(f"{setting} must be a mapping by channel", setting=setting, allowed="a mapping")
-        for name, channel in self.channels.items():
-            _check_setting(name, channel)
-        checks.refuse_unknown(self.level_thresholds, {*self.channels, *_BUILT_IN}, where="level_thresholds")
-        for name, level in self.level_thresholds.items():
-            _threshold(name, level)
-        checks.whole("queue_size", self.queue_size, low=1, high=100_000)
-
-    def threshold(self, name: str) -> AlertLevel:
-        """The lowest level that a channel gets."""
-        return _threshold(name, self.level_thresholds.get(name, AlertLevel.INFO))
-
-
-def _check_setting(name: str, channel: object) -> None:
-    checks.text("channels", name, most=60)
-    if not isinstance(channel, bool):
-        check_channel(name, channel)
-        return
-    checks.refuse_unknown([name], _BUILT_IN, where="channels, where True and False are for those built in")
-    if channel and name != "console":
-        raise ConfigError(
-            f"channels: {name!r} cannot be True yet, it comes with the alert issue; set it to False or to a callable",
-            setting=name,
-            value=channel,
-            allowed="False or a callable",
-        )
-
-
-def _threshold(name: str, level: object) -> AlertLevel:
-    if isinstance(level, AlertLevel):
-        return level
-    word = level.strip().lower() if isinstance(level, str) else level
-    names = [known.name.lower() for known in AlertLevel]
-    return AlertLevel[checks.choice(f"level_thresholds[{name!r}]", word, names).upper()]
+LONGEST_SILENCE = 30 * 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,20 +65,36 @@ class AlertSystemStatus:
     Attributes:
         state: "not_started", "running" or "stopped".
         channels: By name, those that are on.
+        silenced: Alerts that a silence kept from all of them.
+        silences: Those that have not ended.
+        heartbeats: Signs of life that were taken.
+        spool: The spool, or None for none.
     """
 
     state: str
     channels: Mapping[str, ChannelStatus]
+    silenced: int = 0
+    silences: tuple[Silence, ...] = ()
+    heartbeats: int = 0
+    spool: SpoolStatus | None = None
 
 
 class AlertSystem:
     """
     Sends alerts to people, on one thread per channel, so that a stuck channel delays neither the bot nor the others.
 
+    Alerts about the same trouble, that is of one source with the same `dedup_key` or else the same title, are told
+    once: the first at once when it is ERROR or more, else after 2 s; later ones are counted and told in one summary a
+    minute; a higher level is told at once. What has a dedup key stands until `resolve`, and is told again every 4 hours.
+
     Each channel has a bounded queue: the most important alert is sent first, and when there is no room the oldest
     one of the lowest level is dropped. Every drop is counted in `status()` and reported: to that channel when it
-    works again, to the others at once. A channel that raises is logged and counted, and goes on with the next
-    alert. Secrets are masked before anything is queued.
+    works again, to the others at once. What a channel cannot send is tried again, for 5 minutes (INFO) up to 3 days
+    (CRITICAL). An alert of ERROR or more that a channel could not tell within 30 s goes to its `failover` channels; the
+    others are told when a channel is down, and when it is back. A send that takes longer than 30 s is abandoned.
+
+    Alerts of ERROR or more survive a crash and a reboot in the spool, and are sent by the next start: at least once, so
+    that an alert may come twice, with the same id. Secrets are masked before anything is queued.
 
     A normal exit of the interpreter stops a started system, with 5 s for what is queued. After a fork the child
     has an empty queue and threads of its own, started by its first alert; the parent sends what it had queued.
@@ -119,33 +104,33 @@ class AlertSystem:
 
     Raises:
         ConfigError: A wrong setting, named.
+        MissingDependencyError: A channel has a URL, and apprise is not installed.
     """
 
     def __init__(self, config: AlertConfig | Mapping[str, Any] | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        loaded = checks.load(AlertConfig, config, where="alert system")
+        try:
+            loaded = checks.load(AlertConfig, config, where="alert system")
+        except ConfigError as error:
+            raise without_addresses(error) from None
+        try:
+            self._crew = Crew(loaded, clock=clock)
+        except ConfigError as error:
+            raise without_addresses(error, "alert system: ") from None
         self._clock = clock
         self._lock = threading.RLock()  # guards _state; re-entrant because a signal handler may call stop()
         self._state = "not_started"
         self._resume = False  # set in a forked child whose parent was running
-        self._exit_hook = functools.partial(_stop_at_exit, weakref.ref(self))
-        self._workers = tuple(
-            ChannelWorker(
-                name=name,
-                channel=ConsoleChannel() if channel is True else channel,
-                threshold=loaded.threshold(name),
-                size=loaded.queue_size,
-                clock=clock,
-            )
-            for name, channel in loaded.channels.items()
-            if channel is not False
-        )
+        self._exit_hook = self._at_exit  # one object, which holds this system until it is stopped
+        self._never_told: list[Alert] = []  # CRITICAL ones, as long as nobody has called start()
+        self._silences = Silences()
+        self._silenced = 0
         _systems.add(self)
 
     def start(self) -> None:
         """
-        Start the channels' threads; what was queued before is sent now. A second call changes nothing.
+        Open the spool and start the channels' threads; what was queued before is sent now. A second call changes nothing.
 
-        An unreachable channel does not fail the start.
+        An unreachable channel does not fail the start, nor does a spool that cannot be opened.
 
         Raises:
             ClosedError: It was stopped.
@@ -156,8 +141,9 @@ class AlertSystem:
             if self._state == "running":
                 return
             self._state = "running"
-        for worker in self._workers:
-            worker.start()
+        self._never_told.clear()
+        guard_loggers()
+        self._crew.start()
         atexit.register(self._exit_hook)
 
     def send_alert(  # noqa: PLR0917 - the original's parameters, which its callers may give by position
@@ -172,9 +158,10 @@ class AlertSystem:
         """
         Queue an alert for every channel that wants its level.
 
-        It never raises, whatever is passed, never does I/O, and takes a bounded time. What is wrong with the
-        arguments is noted in the alert, and a level that is none becomes ERROR. Before `start()` the alert waits;
-        after `stop()` it is counted, and the receipt says so.
+        It never raises, whatever is passed, never does I/O, and takes a bounded time: an alert of ERROR or more waits
+        at most 20 ms until the spool has it on the disk. What is wrong with the arguments is noted in the alert, and
+        a level that is none becomes ERROR. Before `start()` the alert waits; after `stop()` it is counted, the receipt
+        says so, and CRITICAL is written to standard error.
 
         Args:
             source: An AlertSource, its name in any case, or a text of your own.
@@ -184,7 +171,7 @@ class AlertSystem:
             context: Facts by name. A bounded copy is made now: 4 levels, 32 entries each, about 8000 characters.
                 Texts, numbers, Decimal, times, enumerations, exceptions and plain containers of these are shown;
                 of anything else the type's name, for its own code is not run.
-            dedup_key: Alerts with the same key are about the same trouble.
+            dedup_key: Alerts with the same key are about the same trouble, until `resolve` is called with it.
 
         Returns:
             A receipt: whether, where and how it was queued.
@@ -195,78 +182,192 @@ class AlertSystem:
             if self._resume:
                 self._resume = False
                 self.start()
-            alert = make_alert(
-                id=alert_id,
-                time=self._clock.time(),
-                source=source,
-                level=level,
-                title=title,
-                message=message,
-                context=context,
-                dedup_key=dedup_key,
-            )
+            try:
+                alert = make_alert(
+                    id=alert_id,
+                    time=self._clock.time(),
+                    source=source,
+                    level=level,
+                    title=title,
+                    message=message,
+                    context=context,
+                    dedup_key=dedup_key,
+                )
+            except (Exception, SystemExit):
+                alert = rescue_alert(
+                    id=alert_id, time=self._clock.time(), source=source, level=level, title=title, message=message
+                )
+            if self._silences.cover(alert, self._clock.monotonic()):
+                self._silenced += 1
+                return AlertReceipt(id=alert_id, accepted=False, reason="silenced")
             return self._offer(alert)
         except Exception:
             # Nothing is logged here: a log handler is I/O, and somebody's code, on the caller's thread.
             return AlertReceipt(id=alert_id, accepted=False, reason="error")
 
     def _offer(self, alert: Alert) -> AlertReceipt:
-        results = set()
-        queued = []
-        for worker in self._workers:
-            result, announce = worker.put(alert)
-            results.add(result)
-            if result is Put.QUEUED:
-                queued.append(worker.name)
-            if announce:
-                announcement = drop_announcement(worker.name, time=alert.time)
-                for other in self._workers:
-                    if other is not worker:
-                        other.put(announcement)
-        if queued:
+        taken = self._crew.take(alert, keep=self._state == "running")
+        if taken.channels:
             reason = "not_started" if self._state == "not_started" else "queued"
-        elif self._state == "stopped" or Put.STOPPED in results:
+            if reason == "not_started" and alert.level >= AlertLevel.CRITICAL:
+                self._remember(alert)
+        elif self._state == "stopped" or Put.STOPPED in taken.puts:
             reason = "stopped"
+            if alert.level >= AlertLevel.CRITICAL:
+                last_words(alert)
+        elif Put.DROPPED in taken.puts:
+            reason = "dropped"
         else:
-            reason = "dropped" if Put.DROPPED in results else "below_threshold"
-        return AlertReceipt(id=alert.id, accepted=bool(queued), channels=tuple(queued), reason=reason)
+            reason = "deduplicated" if Put.DEDUPLICATED in taken.puts else "below_threshold"
+        return AlertReceipt(
+            id=alert.id,
+            accepted=reason in ("queued", "not_started", "deduplicated"),
+            durable=taken.durable,
+            channels=taken.channels,
+            reason=reason,
+        )
+
+    def _remember(self, alert: Alert) -> None:
+        """Have a critical alert on standard error at the exit when nobody calls start() until then."""
+        if len(self._never_told) < MOST_LINES:
+            self._never_told.append(alert)
+        if len(self._never_told) == 1:
+            atexit.register(self._exit_hook)
+
+    def _at_exit(self) -> None:
+        for alert in self._never_told:
+            last_words(alert)
+        self.stop()
+
+    def resolve(self, dedup_key: str, message: str = "", *, source: AlertSource | str | None = None) -> bool:
+        """
+        The trouble with this dedup key is over; told to the channels that were told of it, and to no other.
+
+        It never raises. What was not told yet is not told any more when it is below ERROR, else together with its end.
+        An unknown key changes nothing.
+
+        Args:
+            dedup_key: As given to `send_alert`; or the title of alerts without one.
+            message: How it ended.
+            source: Only of this source; None: of any.
+
+        Returns:
+            Whether any channel knew of it.
+        """
+        try:
+            key = freeze_text(dedup_key, MAX_TITLE, one_line=True)
+            over = make_alert(
+                id=new_id(),
+                time=self._clock.time(),
+                source="system" if source is None else source,
+                level=AlertLevel.INFO,
+                title=key,
+                message=freeze_text(message, MAX_MESSAGE),
+            )
+            of = None if source is None else str(over.source)
+            self._crew.catch_up()
+            known = [worker.resolve(key, over=over, source=of) for worker in self._crew.workers]
+            return any(known)
+        except Exception:
+            return False
+
+    def silence(
+        self,
+        seconds: float,
+        *,
+        source: AlertSource | str | None = None,
+        title: str | None = None,
+        dedup_key: str | None = None,
+        include_critical: bool = False,
+    ) -> str:
+        """
+        Tell nobody of such alerts for a while; they are counted.
+
+        Args:
+            seconds: How long, more than 0 and at most 30 days. Restarts end it.
+            source: Only alerts of this source.
+            title: Only with this title; ``*`` stands for any characters.
+            dedup_key: Only with this dedup key.
+            include_critical: CRITICAL alerts, too.
+
+        Returns:
+            An id for `unsilence`.
+
+        Raises:
+            ConfigError: `seconds` is out of its range, or what should be a text is none.
+        """
+        checks.number("silence: seconds", seconds, above=0, high=LONGEST_SILENCE)
+        silence = Silence(
+            id=new_id(),
+            until=self._clock.monotonic() + seconds,
+            source=source_of_a_silence(source),
+            title=text_of_a_silence("title", title),
+            dedup_key=text_of_a_silence("dedup_key", dedup_key),
+            include_critical=include_critical,
+        )
+        self._silences.add(silence)
+        return silence.id
+
+    def unsilence(self, silence_id: str) -> bool:
+        """End a silence early; whether there was one."""
+        return self._silences.remove(silence_id)
+
+    def watch(self, watched: object) -> None:
+        """
+        Alert when a circuit breaker opens, a pool is exhausted or down, or a pipeline's outcome is unknown; and resolve
+        it when that is over.
+
+        Args:
+            watched: A CircuitBreaker, a ConnectionPool or a TransactionVerificationPipeline.
+
+        Raises:
+            ConfigError: It is none of these.
+        """
+        watch(self, watched)
+
+    def test(self, channel: str | None = None, *, timeout: float = 20.0) -> tuple[TestResult, ...]:
+        """
+        Send a test message through each channel now, past queues, thresholds and rules, and wait for the answers.
+
+        Args:
+            channel: Only this one, or those that its setting makes; None: all.
+            timeout: Seconds for all of them together.
+
+        Raises:
+            ConfigError: There is no such channel.
+        """
+        guard_loggers()
+        if channel is not None:
+            checks.choice("channel", channel, sorted({name for w in self._crew.workers for name in (w.name, w.family)}))
+        chosen = [worker for worker in self._crew.workers if channel in (None, worker.name, worker.family)]
+        return try_channels([(worker.name, worker.channel) for worker in chosen], timeout=timeout, clock=self._clock)
 
     def stop(self, timeout: float | None = 5.0) -> None:
         """
         Refuse new alerts, send those that are queued, most important first, and end the threads.
 
-        What is not sent after `timeout` seconds (None: no limit) is dropped, counted, and logged. It may be called
-        again, from any thread, from a channel and from an exit handler; it starts no thread.
+        What is not sent after `timeout` seconds (None: no limit) stays in the spool for the next start, or is dropped,
+        counted, and logged. It may be called again, from any thread, from a channel and from an exit handler; it
+        starts no thread.
         """
         with self._lock:
             self._state = "stopped"
             self._resume = False
         atexit.unregister(self._exit_hook)
-        deadline = None if timeout is None else self._clock.monotonic() + timeout
-        for worker in self._workers:
-            worker.close()
-        # A channel that calls stop() cannot wait for itself: its queue is emptied after it returns.
-        others = [worker for worker in self._workers if worker.thread is not threading.current_thread()]
-        ended = []
-        for worker in others:
-            left = None if deadline is None else max(0.0, deadline - self._clock.monotonic())
-            if worker.wait_ended(left):
-                ended.append(worker)
-        dropped = {worker.name: worker.abandon() for worker in others}
-        join_all([worker.thread for worker in ended if worker.thread is not None], timeout=1.0)
-        for worker in others:
-            if dropped[worker.name] or worker not in ended:
-                _log.warning(
-                    "alert channel %r: stopped with %d alerts not sent%s",
-                    worker.name,
-                    dropped[worker.name],
-                    "" if worker in ended else " and one send still running",
-                )
+        self._crew.stop(timeout)
 
     def status(self) -> AlertSystemStatus:
         """A snapshot of every channel."""
-        channels = {worker.name: worker.status() for worker in self._workers}
-        return AlertSystemStatus(state=self._state, channels=MappingProxyType(channels))
+        self._crew.catch_up()
+        channels = {worker.name: worker.status() for worker in self._crew.workers}
+        return AlertSystemStatus(
+            state=self._state,
+            channels=MappingProxyType(channels),
+            silenced=self._silenced,
+            silences=self._silences.present(self._clock.monotonic()),
+            heartbeats=0 if self._crew.heartbeat is None else self._crew.heartbeat.beats,
+            spool=None if self._crew.spool is None else self._crew.spool.status(),
+        )
 
     def __enter__(self) -> AlertSystem:
         self.start()
@@ -276,15 +377,14 @@ class AlertSystem:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<AlertSystem {self._state}: {', '.join(worker.name for worker in self._workers) or 'no channel'}>"
+        return f"<AlertSystem {self._state}: {', '.join(worker.name for worker in self._crew.workers) or 'no channel'}>"
 
     def _after_fork(self) -> None:
         """In the child: no thread of the parent's is here, and a lock may be held by one of them."""
         self._lock = threading.RLock()
-        for worker in self._workers:
-            worker.reset()
-            if self._state == "stopped":
-                worker.close()
+        self._silences.renew_in_child()
+        self._never_told.clear()
+        self._crew.after_fork(stopped=self._state == "stopped")
         if self._state == "running":
             self._state = "not_started"
             self._resume = True
@@ -293,13 +393,9 @@ class AlertSystem:
 _systems: weakref.WeakSet[AlertSystem] = weakref.WeakSet()
 
 
-def _stop_at_exit(system: weakref.ref[AlertSystem]) -> None:
-    alive = system()
-    if alive is not None:
-        alive.stop()
-
-
 def _after_fork_in_child() -> None:
+    known_secrets.renew_in_child()
+    reseed_ids()
     for system in list(_systems):
         system._after_fork()
 

@@ -343,8 +343,12 @@ class Listener:
                 self._socket.close()
                 self._socket = None
             elif wanted and self._socket is None:
-                self._socket = self._bind()
-                selector.register(self._socket, selectors.EVENT_READ)
+                try:
+                    self._socket = self._bind()
+                except OSError:
+                    self._returns_at = self._clock.monotonic()  # somebody has the port: try again soon
+                else:
+                    selector.register(self._socket, selectors.EVENT_READ)
             self._changed.notify_all()
             return not self._is_stopping
 

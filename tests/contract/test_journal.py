@@ -1,6 +1,9 @@
 """What every journal promises. SQLite is the only one so far; the suite is ready for the next."""
 
 import dataclasses
+import json
+import queue
+import threading
 from decimal import Decimal
 
 import pytest
@@ -14,10 +17,12 @@ from hireliab.errors import (
     JournalLockedError,
 )
 from hireliab.exchange import _journal_retention
+from hireliab.exchange._ledger import event_of
 from hireliab.exchange.adapter import Account, Fill, Order
 from hireliab.exchange.sqlite_journal import SQLiteJournal, open_reader
 from hireliab.exchange.transaction import Proof, Record, State, new_id
 from hireliab.testing import FakeClock
+from tests.support.together import together
 
 ACCOUNT = Account(venue="nobitex", host="example.test", identity="abc")
 
@@ -191,6 +196,25 @@ def test_another_accounts_journal_is_refused(open_journal):
     assert second.bound == ACCOUNT
 
 
+def test_two_that_bind_at_once_both_succeed_with_one_account(open_journal):
+    journal = open_journal()
+    looks = threading.Barrier(2)
+    meta = journal._meta
+    first = threading.local()
+
+    def look(key):
+        found = meta(key)
+        if key == "account" and not hasattr(first, "done"):
+            first.done = True
+            looks.wait(10.0)  # both look before either writes
+        return found
+
+    journal._meta = look
+    together(2, lambda _: journal.bind(ACCOUNT))
+    journal._meta = meta
+    assert journal.bound == ACCOUNT
+
+
 def test_a_foreign_file_is_refused(open_journal, tmp_path):
     (tmp_path / "j").mkdir()
     (tmp_path / "j" / "journal.db").write_bytes(b"something else " * 1000)
@@ -357,6 +381,103 @@ def test_a_relaxed_failure_that_frees_a_key_waits_so_that_the_key_is_free(open_j
     assert journal.find_key("k") is None
 
 
+# -- events -----------------------------------------------------------------------------------------------------
+
+
+def told(journal):
+    return [(event.event_id, event.topic) for event in journal.pending_events(0, 100)]
+
+
+def test_an_event_is_in_the_commit_of_its_record(open_journal):
+    journal = open_journal(clock=FakeClock())
+    journal.write(record(), cause="intent", barrier=True)
+    done = record(version=2, state=State.COMPLETED, order_status="Done", reason="\udcff said \u06f5")
+    journal.write(done, cause="verdict", barrier=True, event=event_of("transaction.completed", done))
+    assert journal.stats().commits == 2
+    [event] = journal.pending_events(0, 100)
+    assert (event.event_id, event.key, event.topic) == ("T1:2", "T1", "transaction.completed")
+    assert event.created == done.updated
+    body = json.loads(event.body)
+    assert (body["event_id"], body["state"], body["amount"]) == ("T1:2", "COMPLETED", "0.001")
+    assert body["reason"] == "? said \u06f5"
+
+
+def test_the_event_of_a_record_that_is_refused_is_not_there(open_journal):
+    journal = open_journal()
+    journal.write(record(version=2), cause="test", barrier=True)
+    stale, other = record(version=1, state=State.UNKNOWN), record("T2", version=1)
+    with pytest.raises(JournalError, match="version 1 is not the next one"):
+        journal.write(stale, cause="late", barrier=True, event=event_of("transaction.unknown", stale))
+    with pytest.raises(JournalError):
+        journal.write_many(
+            [(other, "first"), (stale, "late")], barrier=True, events=[event_of("transaction.unknown", other)]
+        )
+    assert told(journal) == []
+    assert journal.event_backlog() == (0, None)
+
+
+def test_events_come_in_the_order_of_their_commits_and_after_a_seq(open_journal):
+    journal = open_journal()
+    for n in range(5):
+        written = record(f"T{5 - n}", updated=float(n))
+        journal.write(written, cause="test", barrier=n == 4, event=event_of("order.updated", written))
+    pairs = [(record("A"), "claimed"), (record("B"), "claimed")]
+    journal.write_many(pairs, barrier=True, events=[event_of("transaction.resolving", r) for r, _ in pairs])
+    events = journal.pending_events(0, 100)
+    assert [event.event_id for event in events] == ["T5:1", "T4:1", "T3:1", "T2:1", "T1:1", "A:1", "B:1"]
+    assert [event.event_id for event in journal.pending_events(events[1].seq, 2)] == ["T3:1", "T2:1"]
+    assert journal.event_backlog() == (7, 0.0)
+
+
+def test_a_published_event_is_marked_and_stays_with_its_transaction(open_journal):
+    first = open_journal()
+    for txn_id in ("T1", "T2"):
+        written = record(txn_id)
+        first.write(written, cause="test", barrier=True, event=event_of("transaction.unknown", written))
+    first.mark_published([first.pending_events(0, 1)[0].seq])
+    first.close()
+    second = open_journal()
+    assert told(second) == [("T2:1", "transaction.unknown")]
+    assert second._query("SELECT event_id FROM event ORDER BY seq") == [("T1:1",), ("T2:1",)]
+
+
+def test_the_oldest_events_can_be_given_up(open_journal):
+    journal = open_journal()
+    for n in range(4):
+        written = record(f"T{n}")
+        journal.write(written, cause="test", barrier=True, event=event_of("transaction.unknown", written))
+    assert journal.drop_events(3) == 3
+    assert told(journal) == [("T3:1", "transaction.unknown")]
+    assert journal.drop_events(3) == 1
+
+
+@pytest.mark.parametrize("durability", ["strict", "relaxed"])
+def test_an_outbox_is_woken_when_the_event_is_there(open_journal, durability):
+    journal = open_journal(durability=durability)
+    woken = queue.Queue()
+    journal.attach_outbox(lambda: woken.put(len(journal.pending_events(0, 9))))
+    written = record(state=State.COMPLETED, order_status="Done")
+    journal.write(record("T0"), cause="no event", barrier=True)
+    journal.write(written, cause="test", barrier=True, event=event_of("transaction.completed", written))
+    assert woken.get(timeout=10.0) == 1
+    other = record("T2")
+    journal.write_many([(other, "test")], barrier=False, events=[event_of("transaction.unknown", other)])
+    assert woken.get(timeout=10.0) == 2
+    if durability == "strict":
+        with pytest.raises(JournalError, match="version 1"):
+            journal.write(written, cause="again", barrier=True, event=event_of("transaction.completed", written))
+    assert woken.empty()
+
+
+def test_a_reader_sees_what_waits_for_the_bus(open_journal, tmp_path):
+    journal = open_journal()
+    written = record()
+    journal.write(written, cause="test", barrier=True, event=event_of("transaction.unknown", written))
+    with open_reader(tmp_path / "j") as reader:
+        assert told(reader) == [("T1:1", "transaction.unknown")]
+        assert reader.event_backlog() == (1, written.updated)
+
+
 # -- retention --------------------------------------------------------------------------------------------------
 
 DAY = 86400.0
@@ -369,11 +490,11 @@ def old(open_journal):
     journal = open_journal(clock=clock, retention_days=30.0)
 
     class Old:
-        def add(self, *, age=31.0, **changes):
+        def add(self, *, age=31.0, event=None, **changes):
             wall = clock.time() - age * DAY
-            txn_id = new_id(wall)
-            journal.write(record(txn_id, created=wall, updated=wall, **changes), cause="test", barrier=True)
-            return txn_id
+            written = record(new_id(wall), created=wall, updated=wall, **changes)
+            journal.write(written, cause="test", barrier=True, event=event and event_of(event, written))
+            return written.txn_id
 
         def clean(self):
             sweeps = journal.stats().operations
@@ -452,13 +573,30 @@ def test_more_than_one_batch_is_deleted(old, monkeypatch):
 
 
 def test_with_an_outbox_transactions_are_kept_until_their_events_are_published(old):
-    published = set()
-    old.journal.attach_outbox(published.__contains__)
-    first, second = old.add(**DONE), old.add(**DONE)
-    published.add(first)
+    old.journal.attach_outbox(lambda: None)
+    first, second = old.add(event="transaction.completed", **DONE), old.add(event="transaction.completed", **DONE)
+    old.journal.mark_published([event.seq for event in old.journal.pending_events(0, 9) if event.key == first])
+    assert len(old.journal.log(first)) == 1  # what was asked for before is written
     assert old.clean() == {second}
-    published.add(second)
+    old.journal.mark_published([event.seq for event in old.journal.pending_events(0, 9)])
+    assert len(old.journal.log(second)) == 1  # what was asked for before is written
     assert old.clean() == set()
+    assert old.journal._query("SELECT count(*) FROM event") == [(0,)]
+
+
+def test_without_an_outbox_nobody_waits_for_events(old):
+    kept = old.add(age=1.0, event="transaction.completed", **DONE)
+    old.add(event="transaction.completed", **DONE)
+    assert old.clean() == {kept}
+    assert [event.key for event in old.journal.pending_events(0, 9)] == [kept]
+
+
+def test_a_seq_is_not_used_again_after_the_newest_event_was_deleted(old):
+    old.add(event="transaction.completed", **DONE)
+    [before] = old.journal.pending_events(0, 9)
+    assert old.clean() == set()
+    old.add(event="transaction.completed", **DONE)
+    assert [event.seq for event in old.journal.pending_events(before.seq, 9)] == [before.seq + 1]
 
 
 def test_a_clock_that_jumped_ahead_deletes_nothing(old):
@@ -486,16 +624,20 @@ def test_without_retention_everything_is_kept(open_journal):
 # -- versions of the schema, and other readers --------------------------------------------------------------------
 
 
-def make_version_1(folder):
+def make_version(folder, version):
     from hireliab.core._sqlite import SQLiteFile
     from hireliab.exchange import sqlite_journal
 
     folder.mkdir()
     file = SQLiteFile(
         folder / "journal.db", what="old", application_id=sqlite_journal.APPLICATION_ID,
-        schema=sqlite_journal._SCHEMA[:1],
+        schema=sqlite_journal._SCHEMA[:version],
     )  # fmt: skip
     file.open()
+    if version > 1:
+        file.write(lambda db: db.execute("INSERT INTO meta VALUES ('watermark', '11')") and None)
+        file.close()
+        return
     row = (
         "'T1','ORDER',NULL,'BTC/IRT','buy','limit','0.001','5',NULL,'abcde-T1','h','k','accepted','raise','COMPLETED',"
         "'FILLED','why',4,1,3.5,'10',1.25,'11','Done','0.001','5','0.0001','[\"12\"]',0,NULL,1.5,2.5"
@@ -511,7 +653,7 @@ def make_version_1(folder):
 
 
 def test_a_journal_of_version_1_is_brought_up_to_date_with_everything_in_it(open_journal, tmp_path):
-    make_version_1(tmp_path / "j")
+    make_version(tmp_path / "j", 1)
     with pytest.raises(JournalError, match="version 1 is old"), open_reader(tmp_path / "j"):
         pass
     journal = open_journal()
@@ -524,8 +666,20 @@ def test_a_journal_of_version_1_is_brought_up_to_date_with_everything_in_it(open
     assert journal.watermark == "11"
     journal.write(dataclasses.replace(found, version=5, epoch=2), cause="goes on", barrier=True)
     with journal._file.reader() as db:
-        assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 3
         assert db.execute("SELECT lease_until FROM txn").fetchone()[0] is None
+
+
+def test_a_journal_of_version_2_is_brought_up_to_date_and_takes_events(open_journal, tmp_path):
+    make_version(tmp_path / "j", 2)
+    with pytest.raises(JournalError, match="version 2 is old"), open_reader(tmp_path / "j"):
+        pass
+    journal = open_journal()
+    assert journal._query("PRAGMA user_version") == [(3,)]
+    assert (journal.event_backlog(), journal.watermark) == ((0, None), "11")
+    written = record()
+    journal.write(written, cause="test", barrier=True, event=event_of("transaction.unknown", written))
+    assert told(journal) == [("T1:1", "transaction.unknown")]
 
 
 def test_a_reader_beside_the_bot_sees_what_is_committed(open_journal, tmp_path):

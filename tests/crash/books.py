@@ -88,6 +88,7 @@ class Journal:
         self.rows = {row["txn_id"]: dict(row) for row in connection.execute("SELECT * FROM txn")}
         self.log = [dict(row) for row in connection.execute("SELECT * FROM txn_log ORDER BY seq")]
         self.fills = [dict(row) for row in connection.execute("SELECT * FROM fill")]
+        self.events = [dict(row) for row in connection.execute("SELECT * FROM event ORDER BY seq")]
         connection.close()
         self.history = defaultdict(list)
         for entry in self.log:

@@ -9,8 +9,8 @@ Kill a trading bot again and again, then compare its books with the exchange's.
 
 ``python -m benchmarks crash --kills 10000`` runs many of these side by side.
 
-The exchange (``python -m hireliab.simulator``), the zygote that forks bots (worker.py) and the checker (checker.py) are
-processes of their own. The same seed gives the same orders, faults and plan of kills; what was in flight at a kill
+The exchange (``python -m hireliab.simulator``), the zygote that forks bots (worker.py), the listener that their events
+are published to (listener.py) and the checker (checker.py) are processes of their own. The same seed gives the same orders, faults and plan of kills; what was in flight at a kill
 depends on the scheduler. Exit code: 0 when the checker found nothing, 1 for violations, 2 when the campaign itself
 could not run.
 """
@@ -129,7 +129,7 @@ class Campaign:
         self.halts = []
         self._promises_read = 0
         self.inc = 0
-        self.zygote = self.exchange = None
+        self.zygote = self.exchange = self.listener = None
 
     # -- processes ----------------------------------------------------------------------------------------------
 
@@ -145,6 +145,10 @@ class Campaign:
             arguments.append("--null-client-ids")
         self.exchange = Child(arguments, self.folder / "exchange.log")
         self.venue = self.exchange.read()
+        self.listener = Child(
+            [str(HERE / "listener.py"), str(self.folder / "heard.jsonl"), str(self.seed)], self.folder / "listener.log"
+        )
+        self.port = self.listener.read()["port"]
         self.zygote = Child([str(HERE / "worker.py"), str(self.folder)], self.folder / "zygote.log")
         self.wall_minus_mono = time.time_ns() - time.monotonic_ns()
 
@@ -208,12 +212,15 @@ class Campaign:
     def plan(self, **more):
         self.read_promises()
         self.inc += 1
+        if more.get("final"):
+            self.listener.ask({"calm": True})
         open_numbers = sorted(set(self.begun) - self.ended)
         rng = random.Random(f"{self.seed}/ask again/{self.inc}")
         old = rng.sample(sorted(self.ended), min(2, len(self.ended)))  # a bot may well ask for what it was told
         return {
             "inc": self.inc,
             "seed": self.seed,
+            "listener": self.port,
             "venue": {name: self.venue[name] for name in ("base_url", "api_key", "api_secret")},
             "timeouts": TIMEOUTS,
             "pipeline": self.pipeline(),
@@ -376,7 +383,7 @@ class Campaign:
             self.storm()
             self.last_life()
         finally:
-            for child in (self.zygote, self.exchange):
+            for child in (self.zygote, self.exchange, self.listener):
                 if child is not None:
                     child.end()
         return self.check()

@@ -134,6 +134,8 @@ class Kills:
         print("  journal: " + count(f"{row['kind']} {row['state']} {row['proof']}".strip() for row in self.journal.rows.values()))
         print(f"  unknown for a time: {unknown}; undecidable in this profile: {len(self.undecidable)}")
         print(f"  faults off: {self.calm_count} fundable orders asked for; fills of {self.fills_compared} orders compared")
+        kept, heard, again = self.heard_counts
+        print(f"  events in the journal: {kept}; heard: {heard}, of them again: {again}")
         print(f"  rows claimed by a later life: {self.claims}; seconds halted: {self.halted:.1f}")
         print("  requests, and the most that is allowed: " + ", ".join(f"{w} {n} of {m:.0f}" for w, (n, m) in self.spent.items()))
         timed = self.decided["in time"] + self.decided["late"]
@@ -173,6 +175,7 @@ class Kills:
             "requests": len(self.truth.requests),
             "undecidable": len(self.undecidable),
             "claims": self.claims,
+            "events": getattr(self, "heard_counts", (0, 0, 0)),
             "decided": self.decided,
             "phases": self.phases,
             "told": self.told,

@@ -31,6 +31,9 @@ PLACES = {
     "L13": {"only": ("market", "crossing", "give_up_filled")},
     "L14": {},
     "L15": {},
+    "L16": {},
+    "L17": {},
+    "L18": {},
     "L19": {"before": "L04"},
     "L20": {"before": "L05"},
     "L21": {"before": "L07", "only_before": ("resting", "stop_limit")},  # what rests shows its client order id

@@ -45,6 +45,7 @@ _TWINS = {
     "pipeline": {"duplicate_guard": False},
     "twins": True,
 }
+_TOLD = {"weather": "calm", "mode": "random"}
 
 MUTANTS = {
     "no_barrier": Setting("I1", mode="received"),
@@ -60,6 +61,9 @@ MUTANTS = {
     "no_claim": Setting("I9", mode="received"),
     "throttled_comes_again": Setting("I10", weather="throttled"),
     "halt_ignored": Setting("HALT", weather="calm", mode="random", lives=(1.8, 2.2), halted=True),
+    "marked_before_published": Setting("I6", **_TOLD),
+    "event_beside_the_commit": Setting("I6", **_TOLD),
+    "told_before_the_commit": Setting("I6", **_TOLD),
     "never_sends": Setting("LIVENESS"),
     "always_unknown": Setting("LIVENESS"),
 }
@@ -71,6 +75,7 @@ CONTROLS = {
     "none_wrong": Setting("", weather="wrong"),
     "none_twins": Setting("", **_TWINS),
     "none_throttled": Setting("", weather="throttled"),
+    "none_told": Setting("", **_TOLD),
     "none_halted": Setting("", weather="calm", mode="random", lives=(1.8, 2.2), halted=True),
 }
 SETTINGS = {**MUTANTS, **CONTROLS}
@@ -102,8 +107,8 @@ def _no_barrier():
 
     write = SQLiteJournal.write
 
-    def careless(self, record, *, cause, barrier):
-        write(self, record, cause=cause, barrier=barrier and record.state is not State.SUBMITTING)
+    def careless(self, record, *, cause, barrier, event=None):
+        write(self, record, cause=cause, barrier=barrier and record.state is not State.SUBMITTING, event=event)
 
     SQLiteJournal.write = careless
 
@@ -199,9 +204,9 @@ def _cancel_not_journaled():
 
     write = SQLiteJournal.write
 
-    def forgetful(self, record, *, cause, barrier):
+    def forgetful(self, record, *, cause, barrier, event=None):
         if record.state is not State.CANCELLING:
-            write(self, record, cause=cause, barrier=barrier)
+            write(self, record, cause=cause, barrier=barrier, event=event)
 
     SQLiteJournal.write = forgetful
 
@@ -330,3 +335,53 @@ def _halt_ignored():
     from hireliab.exchange._pretrade import PreTrade
 
     PreTrade.check_halt = lambda self, order: None
+
+
+def _marked_before_published():
+    """An event is marked, and then published."""
+    from hireliab.messaging.outbox import Outbox
+
+    publish = Outbox._publish
+
+    def hasty(self, event, now):
+        self._mark_published([event.seq])
+        time.sleep(0.06)  # the mark is on disk
+        publish(self, event, now)
+
+    Outbox._publish = hasty
+
+
+def _event_beside_the_commit():
+    """An event has a commit of its own, after the one of its record."""
+    from hireliab.exchange._journal_rows import INSERT_EVENT, to_event_row
+    from hireliab.exchange.sqlite_journal import SQLiteJournal
+
+    write = SQLiteJournal.write
+
+    def apart(self, record, *, cause, barrier, event=None):
+        write(self, record, cause=cause, barrier=barrier)
+        if event is not None:
+            time.sleep(0.02)
+            self._db.post(lambda db: db.execute(INSERT_EVENT, to_event_row(event)) and None, what="event", then=self._wake)
+
+    SQLiteJournal.write = apart
+
+
+def _told_before_the_commit():
+    """An event is published as soon as something happens, and written down with it afterwards."""
+    from hireliab.exchange.sqlite_journal import SQLiteJournal
+    from hireliab.messaging.outbox import Outbox
+
+    make, write, made = Outbox.__init__, SQLiteJournal.write, []
+
+    def known(self, *arguments, **more):
+        made.append(self)
+        make(self, *arguments, **more)
+
+    def early(self, record, *, cause, barrier, event=None):
+        if event is not None:
+            made[-1]._hand_over(event)
+            time.sleep(0.02)
+        write(self, record, cause=cause, barrier=barrier, event=event)
+
+    Outbox.__init__, SQLiteJournal.write = known, early

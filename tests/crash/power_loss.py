@@ -44,6 +44,7 @@ for folder in (str(ROOT), str(HERE)):
     if folder not in sys.path:
         sys.path.insert(0, folder)
 
+from checks_events import TOLD  # noqa: E402
 from power_loss_bot import JOURNAL, MUTANTS, THREADS, PowerError  # noqa: E402
 from power_loss_disk import MODES, Disk  # noqa: E402
 from power_loss_trace import CALLS, Event, Trace  # noqa: E402
@@ -72,7 +73,7 @@ class Recording:
             actual = (self.folder / "journal" / file).read_bytes()
             if actual != content:
                 raise PowerError(f"trace: it explains {len(content)} bytes of {file}, there are {len(actual)} others")
-        self.log, _, _ = contents(self.copy())
+        self.log, *_ = contents(self.copy())
 
     def disk(self):
         """The disk before the first event."""
@@ -157,15 +158,20 @@ def crash_image(recording, seed, number):
 
 
 def contents(folder):
-    """Log, rows by transaction and integrity of a journal, by plain sqlite3; nothing where no table was made yet."""
+    """
+    Log, rows by transaction, integrity and ids of events of a journal, by plain sqlite3; nothing where no table was made
+    yet, and no ids where there is no table of events.
+    """
     connection = sqlite3.connect(folder / JOURNAL)
     try:
         sound = connection.execute("PRAGMA integrity_check").fetchall()
         if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'txn_log'").fetchone()[0]:
-            return [], {}, sound
+            return [], {}, sound, None
         log = connection.execute("SELECT seq, txn_id, version, state, attempt, cause FROM txn_log ORDER BY seq").fetchall()
         rows = {row[0]: row[1:] for row in connection.execute("SELECT txn_id, version, state FROM txn")}
-        return log, rows, sound
+        told = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'event'").fetchone()[0]
+        events = {row[0] for row in connection.execute("SELECT event_id FROM event")} if told else None
+        return log, rows, sound, events
     finally:
         connection.close()
 
@@ -185,7 +191,7 @@ def judge(files, acks, log, work):
             found[who] = contents(folder)
         except Exception as error:  # whatever it is, this image does not open
             problems.append(f"{who} does not open it: {type(error).__name__}: {error}")
-    for who, (entries, rows, sound) in found.items():
+    for who, (entries, rows, sound, events) in found.items():
         if sound != [("ok",)]:
             problems.append(f"{who}: integrity_check says {sound[:3]}")
         if entries != log[: len(entries)]:
@@ -195,6 +201,11 @@ def judge(files, acks, log, work):
         if last != rows:
             odd = [txn for txn in set(last) | set(rows) if last.get(txn) != rows.get(txn)]
             problems.append(f"{who}: rows and log differ: {[(txn, rows.get(txn), last.get(txn)) for txn in odd[:3]]}")
+        versions = {f"{entry[1]}:{entry[2]}": entry[5] for entry in entries}
+        if events is not None:
+            silent = [event for event, cause in versions.items() if cause.partition(" ")[0] in TOLD and event not in events]
+            if silent or not events <= set(versions):
+                problems.append(f"{who}: versions without their events {silent[:3]}, events of nothing {events - set(versions)}")
         for what, txn, value in acks:
             row = rows.get(txn)
             if what == "row" and (row is None or row[0] < int(value)):

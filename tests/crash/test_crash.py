@@ -74,7 +74,7 @@ def campaign(*arguments, timeout):
 
 def test_the_checker_imports_nothing_of_what_it_checks():
     imported = set()
-    own = {"books", "checks_conduct", "checks_kills"}
+    own = {"books", "checks_conduct", "checks_events", "checks_kills"}
     for name in ("checker.py", *(f"{module}.py" for module in own)):
         for node in ast.walk(ast.parse((HERE / name).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
@@ -172,6 +172,16 @@ FORGERIES = {
         "I9",
     ),
     "a version from when no bot lived": (f"UPDATE txn_log SET wall = 1.0 WHERE version = 1 AND txn_id = {PICK}", "I9"),
+    "an event that is missing": (f"DELETE FROM event WHERE txn_id = {PICK} AND topic = 'transaction.completed'", "I6"),
+    "an event that was not told": (
+        "INSERT INTO event (event_id, txn_id, topic, body, created) SELECT txn_id || ':1', txn_id, 'order.updated',"
+        f" json_object('event_id', txn_id || ':1', 'transaction_id', txn_id, 'state', 'SUBMITTING'), 1 FROM txn"
+        f" WHERE txn_id = {PICK}",
+        "I6",
+    ),
+    "an event that is not marked": ("UPDATE event SET published = NULL WHERE seq = (SELECT min(seq) FROM event)", "I6"),
+    "an event with another body": ("UPDATE event SET body = replace(body, '\"filled\":\"', '\"filled\":\"9')", "I6"),
+    "an event on another topic": ("UPDATE event SET topic = 'transaction.failed' WHERE topic = 'transaction.completed'", "I6"),
     "a log that goes on without its row": (
         f"{LOG} SELECT txn_id, version + 1, updated, 'COMPLETED', attempt, 'T20' FROM txn WHERE txn_id = {PICK}",
         "I5",
@@ -215,6 +225,45 @@ def test_the_checker_sees_a_promise_that_was_not_kept(small, what, tmp_path):
     lines[number] = json.dumps({**json.loads(lines[number]), "error": None, name: value} | ({"error": "x"} if name == "t" else {}))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert f"VIOLATION {kind}:" in check(folder)
+
+
+def _swap(heard):
+    """Of one transaction, the first two events in the other order."""
+    seen = {}
+    for number, note in enumerate(heard):
+        txn = note["id"].partition(":")[0]
+        if txn in seen and heard[seen[txn]]["id"] != note["id"]:
+            heard[seen[txn]], heard[number] = note, heard[seen[txn]]
+            return heard
+        seen.setdefault(txn, number)
+    raise AssertionError("no transaction had two events")
+
+
+HEARD = {
+    "an event that was never heard": lambda heard: [note for note in heard if note["id"] != heard[0]["id"]],
+    "an event that nobody wrote down": lambda heard: [*heard, {**heard[0], "id": "01K4M8F7003A6QW24TA3DXDX5X:1"}],
+    "an event that was heard before an earlier one": _swap,
+    "an event that said something else": lambda heard: [{**heard[0], "data": {**heard[0]["data"], "filled": "77"}}, *heard],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", HEARD)
+def test_the_checker_sees_what_was_heard_otherwise(small, what, tmp_path):
+    folder = copy_of(small, tmp_path / "run")
+    path = folder / "heard.jsonl"
+    heard = HEARD[what]([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+    path.write_text("".join(json.dumps(note) + "\n" for note in heard), encoding="utf-8")
+    assert "VIOLATION I6:" in check(folder)
+
+
+@pytest.mark.slow
+def test_an_event_that_is_heard_again_is_no_violation(small, tmp_path):
+    folder = copy_of(small, tmp_path / "run")
+    with (folder / "heard.jsonl").open("a", encoding="utf-8") as heard:
+        heard.write((folder / "heard.jsonl").read_text(encoding="utf-8"))
+    done = subprocess.run([sys.executable, str(HERE / "checker.py"), str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow

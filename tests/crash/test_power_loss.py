@@ -197,6 +197,25 @@ def test_an_image_that_lost_something_is_found_out(journal, tmp_path, what):
     assert any(problem in text for text in problems), problems
 
 
+def test_an_image_that_lost_an_event_or_has_one_of_nothing_is_found_out(journal, tmp_path):
+    power_loss, folder, entries = journal
+    connection = sqlite3.connect(folder / "journal.db")
+    found = []
+    for event in ("A:2", "A:2", "B:9"):
+        with connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS event (event_id)")
+            connection.execute("INSERT INTO event VALUES (?)", (event,))
+        found.append(power_loss.judge({"journal.db": (folder / "journal.db").read_bytes()}, [], entries, tmp_path / "work"))
+        if len(found) == 1:
+            with connection:
+                connection.execute("DELETE FROM event")
+            lost = {"journal.db": (folder / "journal.db").read_bytes()}
+            assert any("without their events ['A:2']" in text for text in power_loss.judge(lost, [], entries, tmp_path / "w"))
+    connection.close()
+    assert found[:2] == [[], []]
+    assert any("events of nothing {'B:9'}" in text for text in found[2])
+
+
 def test_an_image_that_is_no_database_is_found_out(journal, tmp_path):
     power_loss, _, entries = journal
     problems = power_loss.judge({"journal.db": b"x" * 4096}, [], entries, tmp_path / "work")

@@ -26,6 +26,7 @@ from pathlib import Path
 import mutants
 import workload
 from books import Truth
+from listener_bus import ListenerBus
 
 from hireliab.core import _kill_points
 from hireliab.core import _sqlite as sqlite_file
@@ -82,7 +83,10 @@ class Bot:
         )
         self.adapter.initialize()
         self.pipeline = TransactionVerificationPipeline(
-            exchange_adapter=self.adapter, journal=self.folder / "journal", **self.plan["pipeline"]
+            exchange_adapter=self.adapter,
+            journal=self.folder / "journal",
+            message_bus=ListenerBus(self.plan["listener"]),
+            **self.plan["pipeline"],
         )
 
     def mark_gate(self):
@@ -213,6 +217,9 @@ class Bot:
         time.sleep(2 * plan["pipeline"]["watch_interval"] + 1.0)  # fills of resting orders are read back
         self.list_fills()
         unresolved = [t.id for t in self.pipeline.unresolved()]
+        give_up = time.monotonic() + 10.0
+        while self.pipeline.stats().outbox.pending and time.monotonic() < give_up:
+            time.sleep(0.05)
         self.pipeline.stop()
         self.adapter.stop()
         self.pool.stop()

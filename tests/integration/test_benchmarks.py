@@ -28,8 +28,9 @@ def quick(tmp_path_factory):
 
 def test_the_json_has_the_machine_and_both_parts(quick):
     _, figures = quick
-    assert figures["quick"] is True
-    assert set(figures["machine"]) == {"cpu", "system", "python", "sqlite", "disk"}
+    (run,) = figures["runs"]
+    assert run["quick"] is True
+    assert set(run["machine"]) == {"cpu", "system", "python", "sqlite", "disk"}
     assert set(figures["benchmarks"]["orders"]) == {"throughput", "ratio", "books"}
 
 
@@ -83,3 +84,14 @@ def test_the_ratio_stands_before_the_tables_and_the_lines_fit(quick):
     first_table = next(i for i, line in enumerate(lines) if line.startswith("bot "))
     assert first_ratio < first_table
     assert any(line.startswith("How to read") for line in lines)
+
+
+def test_the_table_at_the_end_has_the_comparisons_with_the_bare_bot(quick):
+    done, figures = quick
+    assert [(row["part"], row["what"], row["against"]) for row in figures["rows"]] == [
+        ("orders", "orders over HTTP, 1 thread", "bare requests bot"),
+        ("orders", "orders over HTTP, 8 threads", "bare requests bot"),
+    ]
+    for row, share in zip(figures["rows"], figures["benchmarks"]["orders"]["ratio"].values(), strict=True):
+        assert row["ratio"] == pytest.approx(share["median"])
+    assert "2 comparisons: hireliab is slower in" in done.stdout

@@ -59,3 +59,14 @@ def test_a_campaign_that_cannot_run_is_no_success(tmp_path, script, capsys):
     assert "no fork() here" in capsys.readouterr().out
     script.write_text("print('killed'); import os; os.kill(os.getpid(), 15)")
     assert crash.main(["--kills", "1", "--seed", "5", "--classes", "", "--keep", str(tmp_path / "again")]) == 2
+
+
+def test_a_shard_whose_words_make_no_sense_is_no_success_and_costs_no_other_its_run(tmp_path, script):
+    script.write_text("import sys\nprint('{\"kills\": 3,' if '5' in sys.argv else 'fine')\n")
+    crew = crash.Crew(tmp_path / "runs", told=lambda *_: None, keep=False)
+    shards = crash.shards_of(kills=2, seed=5, profiles=["default"], size=1, classes=())
+    outcomes = crew.run(shards, jobs=1)
+    assert [(o.shard.seed, o.code) for o in outcomes] == [(5, 2), (6, 0)]
+    assert outcomes[0].text[-1].startswith("not run to its end: JSONDecodeError")
+    lines, data = crash.summary(outcomes, seed=5, seconds=1.0)
+    assert data["failed"] == [shards[0].arguments] and outcomes[0].text[-1] in lines

@@ -1,5 +1,6 @@
 """The demo as a newcomer runs it: one command, in a process of its own."""
 
+import importlib.util
 import os
 import re
 import signal
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.support.together import is_running
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "hireliab.examples.high_reliability_demo"]
@@ -21,19 +24,11 @@ def environment(tmp_path):
     return kept | proxies | {"TMPDIR": str(tmp_path), "TEMP": str(tmp_path), "HIRELIAB_HOME": str(tmp_path / "home")}
 
 
-def is_running(pid):
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
-        COMMAND, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False
+        COMMAND, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=150, check=False
     )
     return done, tmp_path
 
@@ -96,6 +91,17 @@ def test_the_demo_leaves_neither_file_nor_process(finished):
     assert not any(map(is_running, pids))
 
 
+def test_the_picture_in_the_readme_is_this_table(finished):
+    """Draw it anew with ``python docs/_demo_picture.py``."""
+    done, _ = finished
+    spec = importlib.util.spec_from_file_location("demo_picture", ROOT / "docs" / "_demo_picture.py")
+    picture = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(picture)
+    lines = picture.last_table(done.stdout)
+    assert len(lines) == 16
+    assert picture.PICTURE.read_text(encoding="utf-8") == picture.draw(lines)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C of another process is POSIX here")
 def test_an_interrupted_demo_cleans_up(tmp_path):
     with subprocess.Popen(
@@ -109,7 +115,7 @@ def test_an_interrupted_demo_cleans_up(tmp_path):
                 printed += line
             time.sleep(0.05)  # the other bot was started and needs longer than this to send its order
             demo.send_signal(signal.SIGINT)
-            rest, errors = demo.communicate(timeout=20)
+            rest, errors = demo.communicate(timeout=60)
         finally:
             demo.kill()
     assert demo.returncode == 130, errors

@@ -118,14 +118,20 @@ def test_the_total_time_ends_a_streamed_answer_too(session):
 
 
 @stock
-def test_an_endless_flood_of_100_continue_ends_too(session, serve_on):
+@pytest.mark.parametrize("flood", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n"])
+@pytest.mark.parametrize("more", [{}, {"stream": True}], ids=["collected", "stream"])
+@pytest.mark.parametrize("most", [1000, None])
+def test_a_flood_of_interim_answers_ends_without_any_total_time(serve_on, flood, more, most):
     def script(peer):
         peer.read()
         while True:
-            peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+            peer.send(flood * 100)
 
-    with serve_on(session, script) as server:
-        late(lambda: session.get(server.url, total_timeout=LIMIT))
+    with Session(max_response_bytes=most) as session, serve_on(session, script) as server:
+        with pytest.raises(MalformedResponseError, match="head of the answer does not end") as caught:
+            session.post(server.url, **more)
+        assert isinstance(caught.value, requests.RequestException)
+        assert session.get(server.url).json()["connection"] == 1
 
 
 @stock

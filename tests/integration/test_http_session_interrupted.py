@@ -3,9 +3,7 @@
 import os
 import random
 import signal
-import sys
 import threading
-import warnings
 
 import pytest
 import requests
@@ -13,7 +11,7 @@ import requests
 from hireliab.exchange.http_session import Session
 from tests.support.http_servers import drips, echo, head, serve
 from tests.support.http_sessions import stock
-from tests.support.together import together
+from tests.support.together import handler, in_child, together
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -87,14 +85,10 @@ def test_ctrl_c_at_any_moment_never_lets_an_answer_reach_another_request(method)
     chance = random.Random(seed)
     interrupts = 0
 
-    def interrupt(_number, frame):
-        while frame is not None:
-            if f"{os.sep}coverage{os.sep}" in frame.f_code.co_filename:
-                return  # interrupted there, it would keep its own lock for ever
-            frame = frame.f_back
+    def interrupt(_number, _frame):
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    before = signal.signal(signal.SIGALRM, handler(interrupt))
     try:
         with serve(echo) as server, Session() as session:
             for i in range(400):
@@ -129,21 +123,6 @@ def test_ctrl_c_is_neither_swallowed_nor_made_something_else(session):
 
 
 # -- fork --------------------------------------------------------------------------------------------------------------
-
-
-def in_child(check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: fork in a process with threads, our very case
-        pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            code = 0 if check() else 2
-        except BaseException as error:
-            sys.__stderr__.write(f"child: {error!r}\n")
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 @posix

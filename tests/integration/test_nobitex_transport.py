@@ -9,7 +9,7 @@ import urllib.parse
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hireliab.core import _kill_points
@@ -59,6 +59,7 @@ def test_the_signed_path_is_on_the_wire_byte_for_byte_whatever_is_in_it(prefix):
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
+@settings(deadline=None)
 @given(params=st.dictionaries(words, words, min_size=1, max_size=3))
 def test_requests_leaves_an_encoded_query_as_it_is(params):
     query = "?" + urllib.parse.urlencode(params)

@@ -411,7 +411,8 @@ def test_the_exit_code_is_the_scripts_own(ending, code):
     pool = pool_of(max_connections=3)
     pool.initialize()
     lease = pool.acquire()
-    thread(lambda: pool.connection().__enter__().ping())
+    blocks = []  # what is dropped gives its client back, also under a ping
+    thread(lambda: (blocks.append(pool.connection()), blocks[0].__enter__().ping()))
     {ending}
     """
     assert run(script) == (code, [], "")

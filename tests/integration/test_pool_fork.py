@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 import threading
 import warnings
 
@@ -10,6 +9,7 @@ import pytest
 
 from hireliab.errors import ClosedError, PoolStoppedError
 from hireliab.exchange.connection_pool import ConnectionPool
+from tests.support.together import in_child
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
@@ -39,22 +39,6 @@ class Client:
     def __del__(self):
         if self.near.fileno() != -1:
             self.close()
-
-
-def in_child(check):
-    """Run `check` in a forked child; its True is the test's."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: fork in a process with threads, our very case
-        pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            code = 0 if check() else 2
-        except BaseException as error:
-            sys.__stderr__.write(f"child: {error!r}\n")
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 @pytest.fixture

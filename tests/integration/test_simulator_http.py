@@ -412,6 +412,22 @@ def test_a_taken_port_is_an_error_and_leaves_nothing_running(run):
 # --- admin ----------------------------------------------------------------------------------
 
 
+def test_the_exchange_comes_back_although_its_port_was_taken_meanwhile(run):
+    sim = run()
+    assert admin(sim, "POST", "/down")[0] == 200
+    up = threading.Thread(target=sim.go_up)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", int(sim.base_url.rpartition(":")[2])))
+        other.listen()
+        up.start()
+        up.join(0.3)
+        assert not sim.is_up
+    up.join(10)
+    assert sim.is_up
+    assert run.client(sim).listed() == []
+
+
 def test_the_exchange_can_be_cut_off_and_come_back_at_the_same_address(run):
     sim = run()
     client = run.client(sim)

@@ -1,6 +1,6 @@
 """
-Every snippet of ARCHITECTURE.md section 3 and every code block of README.rst, run against the simulator, and those of
-the documents of pool and session, run against a small venue. (The recipes: test_recipes.py, test_recipes_ccxt.py.)
+Every snippet of ARCHITECTURE.md section 3, run against the simulator, and the code blocks of the documents of pool and
+session, run against a small venue. (README and quick start: test_readme.py; recipes: test_recipes.py, …_ccxt.py.)
 """
 
 import dataclasses
@@ -107,15 +107,6 @@ def test_the_trading_snippets(simulator, capsys):
     assert [event.topic for event in events] == ["transaction.completed"] * 2
     printed = capsys.readouterr()
     assert "API Rate Limit Approaching" in printed.out + printed.err
-
-
-def test_the_readmes_code_blocks_run(simulator, capsys):
-    documents.run("README.rst", {"TOKEN": simulator.token, "BASE_URL": simulator.base_url})
-    assert capsys.readouterr().out.startswith("bought 0.001 at ")
-
-
-def test_the_readme_is_short():
-    assert len((documents.ROOT / "README.rst").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_the_pools_table_of_settings_is_that_of_its_config():

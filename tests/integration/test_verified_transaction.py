@@ -2,13 +2,11 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +18,7 @@ from hireliab.exchange.transaction import Proof, Verdict
 from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
 from hireliab.exchange.verified_transaction import never_connected, verified_transaction
 from hireliab.simulator.truth import read
+from tests.support import documents
 from tests.support.together import together
 
 ADD = "POST /market/orders/add"
@@ -244,22 +243,16 @@ class Ccxt:
         return [order for order in self.orders if order["symbol"] == symbol]
 
 
-def test_the_documents_example_does_what_it_says(exchange, tmp_path, monkeypatch):
-    at = exchange()
-    text = (Path(__file__).parents[2] / "docs" / "verified-function.rst").read_text(encoding="utf-8")
-    code = textwrap.dedent(re.search(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text)[1])
-    assert code.count('{"token": "..."}') == 1
-    code = code.replace('{"token": "..."}', repr({"token": at.token, "base_url": at.url}))
+def test_the_documents_example_does_what_it_says(tmp_path, monkeypatch):
     ccxt = SimpleNamespace(InsufficientFunds=type("InsufficientFunds", (Exception,), {}), InvalidOrder=KeyError)
     monkeypatch.setitem(sys.modules, "ccxt", ccxt)
     monkeypatch.setenv("HIRELIAB_HOME", str(tmp_path / "home"))
-    space = {"exchange": Ccxt(), "__name__": "bot"}
+    space = {"exchange": Ccxt()}
     try:
-        exec(code, space)
+        documents.run("docs/verified-function.rst", space)
         again = space["place_order"]("BTC/USDT", "buy", 0.001, 60000, signal_id="2026-05-01T10:00 breakout")
     finally:
         space["verifier"].stop()
-        space["adapter"].stop()
     assert space["exchange"].orders == [again]
 
 

@@ -73,7 +73,7 @@ MUTANTS = [
     ("a permit speaks twice", _ENGINE, "                return\n            permit._ended = True\n", "                return\n"),
     ("a permit speaks twice after a good word", _ENGINE, "            permit._ended = True\n            return\n", "            return\n"),
     ("a plain lock", _BREAKER, "self._mx = threading.RLock()\n        self._machine = Machine", "self._mx = threading.Lock()\n        self._machine = Machine"),
-    ("holds the lock during the call", _ENGINE, "        with self.acquire() as permit:\n            if self._hooks:", "        with self._mx, self.acquire() as permit:\n            if self._hooks:"),
+    ("holds the lock during the call", _ENGINE, "        with permit:\n            if self._hooks:", "        with self._mx, permit:\n            if self._hooks:"),
     ("holds the lock during a quick call", _ENGINE, "                good = func(*args, **kwargs)\n", "                with self._mx:\n                    good = func(*args, **kwargs)\n"),
     (
         "listeners run under the lock",

@@ -2,6 +2,7 @@
 
 _BOOKS = "hireliab/examples/_demo_books.py"
 _MAIN = "hireliab/examples/high_reliability_demo.py"
+_OFFLINE = "hireliab/examples/_offline.py"
 _STEPS = "hireliab/examples/_demo_steps.py"
 
 MUTANTS = [
@@ -20,6 +21,6 @@ MUTANTS = [
     ("no answer is lost", _STEPS, 'kind="answer_lost", count=1', 'kind="answer_lost", count=1, nth=9'),
     ("the book is deep", _STEPS, 'thin="0.004"', 'thin="0.4"'),
     ("a step is missing", _STEPS, "fill_a_part, cut_off, kill_a_bot", "fill_a_part, kill_a_bot"),
-    ("an interruption leaves by a traceback", _MAIN, "    except KeyboardInterrupt:\n", "    except ZeroDivisionError:\n"),
+    ("an interruption leaves by a traceback", _OFFLINE, "    except KeyboardInterrupt:\n", "    except ZeroDivisionError:\n"),
 ]
 TESTS = ["tests/unit/examples/test_demo_books.py", "tests/integration/test_demo.py"]

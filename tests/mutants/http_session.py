@@ -3,6 +3,7 @@
 _SESSION = "hireliab/exchange/http_session.py"
 _WIRE = "hireliab/exchange/_http_wire.py"
 _FAST = "hireliab/exchange/_http_fast.py"
+_REPLACED = "hireliab/exchange/_http_replaced.py"
 _ADAPTER = "hireliab/exchange/_http_adapter.py"
 _ERRORS = "hireliab/exchange/_http_errors.py"
 _RESPONSE = "hireliab/exchange/_http_response.py"
@@ -17,7 +18,7 @@ MUTANTS = [
     ("the second sending takes an idle connection", _WIRE, "        self.max_idle = -1.0\n", ""),
     ("a stream is sent twice", _WIRE, "or not (body is None or isinstance(body, str | bytes))", "or False"),
     ("retry_safe is not asked", _WIRE, "safe = method in SAFE if self.retry_safe is None else self.retry_safe", "safe = method in SAFE"),
-    ("drips are endless", _WIRE, "        if watch.deadline is not None:\n            self._sock.settimeout(watch.patience())\n", ""),
+    ("drips are endless", _WIRE, "        if watch.deadline is not None:\n            set_timeout(self._sock, watch.patience())\n", ""),
     ("a write may outlast the limit", _WIRE, "        if len(data) > _JOIN:", "        if len(data) < 0:"),
     ("connecting takes its time", _WIRE, "min(timeout, left) if isinstance(timeout, int | float) else left", "timeout"),
     ("a byte may have left, nobody knows", _WIRE, "            raise\n        self.sent = True", "            raise"),
@@ -34,13 +35,13 @@ MUTANTS = [
     ("a failed connection is kept", _FAST, "    except CONNECTION as error:\n        _drop(connection, answer)\n", "    except CONNECTION as error:\n        stack.put(connection)\n"),
     ("a connection that closes is kept", _FAST, "    if answer.will_close or answer.status", "    if answer.status"),
     ("early hints are the answer", _FAST, "or answer.status < 200 or", "or"),
-    ("a bomb goes off", _RESPONSE, "0 if limit is None else limit + 1", "0"),
+    ("a bomb goes off", _RESPONSE, "inflater.decompress(rest, _STEP)", "inflater.decompress(rest)"),
     ("a bomb goes off the long way", _RESPONSE, "            if size > limit:\n                self._too_long()", "            pass"),
     ("two lengths are one", _RESPONSE, "    if len(values) > 1 and", "    if False and"),
-    ("equal is the same", _FAST, "        _Base.send is known[0]\n", "        _Base.send == known[0]\n"),
-    ("wrappers are believed", _FAST, "if type(function) is not types.FunctionType or", "if not isinstance(function, types.FunctionType) or"),
-    ("putrequest may be replaced", _FAST, "        and _Http.putrequest is known[9]\n", ""),
-    ("urlopen may be replaced", _FAST, "        and HTTPConnectionPool.urlopen is known[6]\n", ""),
+    ("equal is the same", _REPLACED, "        _Base.send is known[0]\n", "        _Base.send == known[0]\n"),
+    ("wrappers are believed", _REPLACED, "if type(function) is not types.FunctionType or", "if not isinstance(function, types.FunctionType) or"),
+    ("putrequest may be replaced", _REPLACED, "        and _Http.putrequest is known[9]\n", ""),
+    ("urlopen may be replaced", _REPLACED, "        and HTTPConnectionPool.urlopen is known[6]\n", ""),
     ("subclasses are not asked", _FAST, "            session.send.__func__ is not send\n            or ", "            "),
     ("foreign adapters are bypassed", _FAST, "type(adapter) is not Adapter or scheme", "scheme"),
     ("mounted adapters are not noticed", _FAST, "        or lane.adapters != list(session.adapters.items())\n", ""),
@@ -54,14 +55,14 @@ MUTANTS = [
     ("the environment's certificates go first", _SESSION, "(verify is None and self.verify is True)", "verify is None"),
     ("a hop has a limit of its own", _SESSION, "until = outer_until if until is None else min(until, outer_until)", "pass"),
     ("a further hop was not sent", _SESSION, "            earlier = outer.earlier or outer.sent\n", ""),
-    ("the session's total limit is forgotten", _SESSION, "            total = self.total_timeout\n", "            total = None\n"),
+    ("the session's total limit is forgotten", _SESSION, "total = self.total_timeout if total is _SESSIONS", "total = None if total is _SESSIONS"),
     ("None is the default", _SESSION, "        if timeout is _SESSIONS:", "        if timeout is None or timeout is _SESSIONS:"),
     ("send has no limits", _SESSION, '        kwargs.setdefault("timeout", self.timeout)\n', ""),
     ("a child uses the parent's connections", _SESSION, "        forked(self.adapters.values())\n        self._lane = None\n", "        pass\n"),
     ("a child closes the parent's connections", _ADAPTER, "        _left_behind.append((self.poolmanager, self.proxy_manager))\n", "        self.close()\n"),
     ("Nagle waits", _ADAPTER, "options = [*HTTPConnection.default_socket_options, (", "options = [("),
     ("a time-out without connection is unknown", _ERRORS, "    if not watch.sent:\n", "    if not watch.sent and not watch.timed_out:\n"),
-    ("the query is shown", _ERRORS, "{parts.path}", "{parts.path}?{parts.query}"),
+    ("the query is shown", _ERRORS, "    plain = re.split(r\"[?#]\", url, maxsplit=1)[0]\n", "    plain = url\n"),
     ("the cause shows the query", _ERRORS, "    made.__cause__ = root(error)\n", "    made.__cause__ = error\n"),
     ("the proxies are read again", _ENVIRONMENT, "        if not self._proxies:\n            return {}\n", "        if True:\n            return urllib.request.getproxies()\n"),
     ("a surplus is overlooked", _WIRE, "        if surplus or (", "        if ("),
@@ -74,6 +75,18 @@ MUTANTS = [
     ("the adapter's retries are not asked", _FAST, ' or own["max_retries"] is not target.retries', ""),
     ("an early answer is not read", _FAST, "except (BrokenPipeError, ConnectionResetError):", "except ZeroDivisionError:"),
     ("an interrupted call limits the next", _WIRE, "        current.watch = None\n    return None\n", "    return watch\n"),
+    ("a child inherits the lock of the cookies", _SESSION, "            self.cookies._cookies_lock = threading.RLock()\n", "            pass\n"),
+    ("a head has no end", _WIRE, "        self.wire_limit: int | None = _HEAD\n", "        self.wire_limit: int | None = None\n"),
+    ("a body has no end", _WIRE, "self.received + self.limit + _OVERHEAD", "None"),
+    ("a call's own total limit is not checked", _SESSION, 'number_or_none("total_timeout", total, above=0)', "total"),
+    ("unpacking takes its time", _RESPONSE, "                if more:\n                    watch.look()\n", ""),
+    ("unpacking takes its time in urllib3", _RESPONSE, "            raise TooLongError\n        watch.look()\n", "            raise TooLongError\n"),
+    ("unpacking a stream takes its time", _RESPONSE, "watch.look()  # reading looks", "pass  # reading looks"),
+    ("a bad URL shows its query", _SESSION, "            raise unrevealing(error, url) from None\n", "            raise\n"),
+    ("a bad URL shows its query on the way", _SESSION, "            raise unrevealing(error, url if url and url in str(error) else None) from None\n", "            raise\n"),
+    ("credentials are shown", _ERRORS, 'authority.rpartition("@")[2]', "authority"),
+    ("the rest of a password is shown", _ERRORS, '    if "@" in url and not _HOST.fullmatch(host):\n', "    if False:\n"),
+    ("a status shows the query", _RESPONSE, "{shown(str(self.url))}", "{self.url}"),
 ]  # fmt: skip
 
 TESTS = [

@@ -1,19 +1,24 @@
-"""Breakages of the in-memory bus that a test must notice."""
+"""Breakages of the in-memory bus, of the contract and of the fault switches that a test must notice."""
 
 _BUS = "hireliab/messaging/memory_bus.py"
 _QUEUE = "hireliab/messaging/_memory_queue.py"
 _CONTRACT = "hireliab/messaging/bus.py"
+_CHECKS = "hireliab/messaging/_bus_checks.py"
+_FAULTY = "hireliab/_testing_bus.py"
+_FAULTS = "hireliab/_testing_faults.py"
 
-TESTS = ["tests/unit/messaging", "tests/contract/test_message_bus.py", "tests/property/test_bus_topics.py"]
+TESTS = [
+    "tests/unit/messaging/test_bus.py", "tests/unit/messaging/test_memory_bus.py", "tests/unit/test_testing_bus.py",
+    "tests/contract/test_message_bus.py", "tests/contract/test_message_bus_order.py", "-k", "not rabbitmq", "tests/property/test_bus_topics.py",
+]
 
 MUTANTS = [
-    ("a failed message is not redelivered", _BUS, "heapq.heappush(queue.delayed, (due, next(self._numbers), delivery))", "pass"),
+    ("a failed message is not redelivered", _QUEUE, "heapq.heappush(self.delayed, (due, number, delivery))", "pass"),
     ("one attempt too many", _BUS, "last=delivery.attempt > len(self._retry_delays)", "last=delivery.attempt > len(self._retry_delays) + 1"),
     ("every retry has the first delay", _BUS, "self._retry_delays[delivery.attempt - 1]", "self._retry_delays[0]"),
-    ("a retry wakes no sleeping thread", _BUS, "                queue.changed.notify_all()  # a thread that waits", "                # a thread that waits"),
     ("Reject is an ordinary failure", _BUS, "except (Reject, MessageDecodeError) as error:", "except MessageDecodeError as error:"),
     ("SystemExit ends the handler thread", _BUS, "except BaseException as error:\n                    # Also", "except Exception as error:\n                    # Also"),
-    ("the queue is not bounded", _BUS, "queue.held_locked() >= self._config.queue_size", "queue.held_locked() >= self._config.queue_size + 1"),
+    ("the queue is not bounded", _BUS, "queue.held_locked() >= self._config.queue_size or", "queue.held_locked() >= self._config.queue_size + 1 or"),
     ("messages in hand take no room", _QUEUE, "return len(self.ready) + len(self.delayed) + self.in_flight", "return len(self.ready) + len(self.delayed)"),
     ("retrying messages take no room", _QUEUE, "return len(self.ready) + len(self.delayed) + self.in_flight", "return len(self.ready) + self.in_flight"),
     ("a handler waits for room in its own bus", _BUS, "                timeout = 0.0  # a handler that waits", "                pass  # a handler that waits"),
@@ -23,14 +28,51 @@ MUTANTS = [
     ("unsubscribe waits for its own handler", _BUS, "            if threading.current_thread() in subscription.threads:\n                return subscription.alive == 0  # a handler cannot wait for itself\n", ""),
     ("messages are published after stop", _BUS, 'if self._state in ("stopping", "stopped"):', 'if self._state == "stopped":'),
     ("deliveries share one copy of the data", _BUS, "data=decode_data(delivery.body))", "data=queue.__dict__.setdefault(delivery.envelope.id, decode_data(delivery.body)))"),
-    ("last in, first out", _BUS, "return queue.ready.popleft()", "return queue.ready.pop()"),
+    ("last in, first out", _QUEUE, "delivery = self.ready.popleft()", "delivery = self.ready.pop()"),
     ("a mandatory message is confirmed unseen", _BUS, "returned = mandatory and not queues", "returned = False"),
     ("a redelivered message does not say so", _BUS, "redelivered=delivery.attempt > 1", "redelivered=False"),
     ("unsubscribed handlers go on", _BUS, "subscription.closed = True\n", "pass\n"),
-    ("the size limit counts characters", _CONTRACT, "if len(encoded) > limit:", "if len(body) > limit:"),
-    ("a star matches no word", _CONTRACT, 'part in ("*", words[i])', 'part == words[i]'),
-    ("a hash needs a word", _CONTRACT, "reached = [i >= first for i in range(len(reached))]", "reached = [i > first for i in range(len(reached))]"),
-    ("a receipt settles twice", _CONTRACT, "if self._status is not None:\n                return False", "if False:\n                return False"),
+    ("the size limit counts characters", _CHECKS, "if len(encoded) > limit:", "if len(body) > limit:"),
+    ("a star matches no word", _CHECKS, 'part in ("*", words[i])', 'part == words[i]'),
+    ("a hash needs a word", _CHECKS, "reached = [i >= first for i in range(len(reached))]", "reached = [i > first for i in range(len(reached))]"),
+    ("a receipt settles twice", _CONTRACT, "if self._cell.setdefault(\"outcome\", outcome) is not outcome:", "self._cell[\"outcome\"] = outcome\n        if False:"),
     ("an unconfirmed message counts as refused", _CONTRACT, "if status is None or status is PublishStatus.UNKNOWN:", "if status is None:"),
     ("the bus is used after a fork", _BUS, "        if self._pid != os.getpid():\n            # Its", "        if False:\n            # Its"),
+    ("bytes do not fill a queue", _BUS, " or queue.held_bytes + size > self._config.queue_bytes", ""),
+    ("bytes of what was handled stay counted", _QUEUE, "self.held_bytes -= len(delivery.body)", "pass"),
+    ("bytes of a retried message are counted twice", _QUEUE, "        self.in_flight -= 1\n        heapq", "        self.in_flight -= 1\n        self.held_bytes += len(delivery.body)\n        heapq"),
+    ("a first delivery counts as redelivered", _QUEUE, "self.redelivered += delivery.attempt > 1", "self.redelivered += delivery.attempt > 0"),
+    ("a generator function is taken as handler", _CHECKS, 'checks.blocking_function("bus: handler", handler)', "pass"),
+    ("a receipt's waiter is not woken", _CONTRACT, "waiting.notify_all()", "pass"),
+    ("a long id is taken that AMQP cannot carry", _BUS, "check_message_id(message_id)", "checks.text('message_id', message_id)"),
+    ("a long group is taken that AMQP cannot carry", _CHECKS, "        check_group(group)\n", "        checks.text('group', group)\n"),
+    ("a header may be called CC", _CHECKS, 'name in ("CC", "BCC") or', "False or"),
+    ("drop says that it was confirmed", _FAULTY, '"drop": (PublishStatus.UNKNOWN', '"drop": (PublishStatus.CONFIRMED'),
+    ("drop drops nothing", _FAULTY, "        if fault in _REFUSED:\n", "        if fault in _REFUSED and fault != 'drop':\n"),
+    ("duplicate comes once", _FAULTY, "        self._pass_on([letter])  # the second time\n", ""),
+    ("a duplicate has another id", _FAULTY, "            message_id=self.message_id,\n", ""),
+    ("nobody overtakes", _FAULTY, 'until_overtaken=fault == "reorder"', "until_overtaken=False"),
+    ("late messages come at once", _FAULTY, "lambda entry: entry[0] <= now", "lambda entry: True"),
+    ("a held back message is lost at stop", _FAULTY, "            receipt.settle(PublishStatus.REJECTED, \"the bus stopped before it was sent\")\n        self._pass_on(self._take_late())\n", "            receipt.settle(PublishStatus.REJECTED, \"the bus stopped before it was sent\")\n"),
+    ("an outage rejects nothing at stop", _FAULTY, 'receipt.settle(PublishStatus.REJECTED, "the bus stopped before it was sent")', "pass"),
+    ("an outage hands messages out", _FAULTY, "lambda: self._connected or self._stopping, None", "lambda: True, None"),
+    ("an outage keeps acknowledgements", _FAULTY, "            self._connected = self._passing = False\n            self._generation += 1\n", "            self._connected = self._passing = False\n"),
+    ("an outage's window is not bounded", _FAULTY, "            if len(self._waiting) >= self._window:", "            if False:"),
+    ("what is published after an outage overtakes it", _FAULTY, "            self._connected = True\n            self._changed.notify_all()\n        sent", "            self._connected = self._passing = True\n            self._changed.notify_all()\n        sent"),
+    ("a redelivery does not say so", _FAULTY, "redelivered=message.redelivered or extra > 0", "redelivered=message.redelivered"),
+    ("a redelivery has a spoilt copy", _FAULTY, "data=copy.deepcopy(message.data),", "data=message.data,"),
+    ("attempts start again after a failure", _FAULTY, "                            self._extra[key] = extra\n", "                            pass\n"),
+    ("the seed is not used", _FAULTS, 'random.Random(f"{self._seed}/{what}")', "random.Random()"),
+    ("planned faults wait for the drawn ones", _FAULTS, "if self._planned[faults]:", "if self._planned[faults] and drawn > 0.5:"),
+    ("heal draws on", _FAULTS, "        self.rates = {}\n", ""),
+    ("what one queue refused counts as seen by nobody", _CONTRACT, "if status is PublishStatus.NACKED:", "if False:"),
+    ("in order a failed message comes last", _QUEUE, "self.ready.appendleft(delivery)", "self.ready.append(delivery)"),
+    ("in order a failed message holds up nobody", _QUEUE, "and not self.delayed and", "and"),
+    ("in order two members handle at once", _QUEUE, "and not self.in_flight and", "and"),
+    ("in order any member handles", _QUEUE, " and member is self.members[0]", ""),
+    ("in order a leaving member wakes nobody", _QUEUE, "        if self.in_order:\n            self.changed.notify_all()", "        if False:\n            self.changed.notify_all()"),
+    ("in order a stopping bus skips what failed", _BUS, "                if queue.in_order:\n                    queue.leave_unfinished_locked()", "                if False:\n                    queue.leave_unfinished_locked()"),
+    ("many messages at once are in order", _CHECKS, "        if number != 1:", "        if number > 100:"),
+    ("a group is in order for some of its members", _CHECKS, "elif ours[1] != theirs[1]:", "elif False:"),
+    ("a signal handler waits for its own thread", _BUS, "self._lock = threading.RLock()", "self._lock = threading.Lock()"),
 ]  # fmt: skip

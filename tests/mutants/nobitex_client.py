@@ -20,11 +20,11 @@ TESTS = [
 ]
 
 MUTANTS = [
-    ("the total limit is not looked at while reading", _WIRE, "self._sock.settimeout(watch.patience())", "self._sock.settimeout(watch.read_timeout)"),
+    ("the total limit is not looked at while reading", _WIRE, "set_timeout(self._sock, watch.patience())", "self._sock.settimeout(watch.read_timeout)"),
     ("a byte that left is forgotten", _SAYS, "    if not watch.sent:\n", "    if not watch.answered:\n"),
     ("whatever was not written counts as not sent", _WIRE, "            raise\n        self.sent = True\n", "            raise\n"),
     ("a failed connection is not recognised", _TRANSPORT, "if isinstance(error, ConnectError) or (", "if ("),
-    ("the total limit is not looked at before the first write", _WIRE, "            sock.settimeout(self.patience())\n        except", "            sock.settimeout(self.read_timeout)\n        except"),
+    ("the total limit is not looked at before the first write", _WIRE, "            set_timeout(sock, self.patience())\n        except", "            sock.settimeout(self.read_timeout)\n        except"),
     ("old connections are used for orders", _TRANSPORT, "ORDER_MAX_IDLE = 5.0", "ORDER_MAX_IDLE = 30.0"),
     ("new connections for every order", _TRANSPORT, "ORDER_MAX_IDLE = 5.0", "ORDER_MAX_IDLE = 1.0"),
     ("orders are sent again", _TRANSPORT, "if not read or not watch.stale:", "if not watch.stale:"),

@@ -6,7 +6,7 @@ _CLIENT = "hireliab/exchange/_operator_client.py"
 _OFFLINE = "hireliab/exchange/_operator_offline.py"
 _DESK = "hireliab/exchange/_operator_desk.py"
 _CLI = "hireliab/cli.py"
-_TEXT = "hireliab/_cli_text.py"
+_TABLE = "hireliab/_cli_table.py"
 _TRANSACTIONS = "hireliab/_cli_transactions.py"
 _JOURNAL = "hireliab/_cli_journal.py"
 
@@ -33,7 +33,8 @@ MUTANTS = [
     ("answers stay for ever", _FILE, "                if now - os.lstat(self._commands / file).st_mtime > KEPT:\n", "                if False:\n"),
     ("the status is written once", _FILE, "        if content == self._written and now - self._written_at < STATUS_EVERY:\n", "        if self._written is not None:\n"),
     ("a command that nobody took stays", _CLIENT, "    if _withdraw(file):\n", "    if not file.exists():\n"),
-    ("a cancel waits in the resolver", _DESK, '        start_thread(work, name=f"hireliab.txn.cancel-{transaction_id:.40}")\n', "        work()\n"),
+    ("a cancel waits in the resolver", _DESK, '    start_thread(run, name=f"hireliab.txn.operator-{name}")\n', "    run()\n"),
+    ("a sweep waits in the resolver", _DESK, 'return _apart("sweep", look)', "return look()"),
     ("offline, what is decided is decided again", _OFFLINE, "    State.UNKNOWN: (),\n", "    State.UNKNOWN: (),\n    State.FAILED: (),\n"),
     ("offline, more than all may be filled", _OFFLINE, "(word <= money.ZERO or money.ZERO < most < word)", "word <= money.ZERO"),
     ("offline, the log does not say so", _OFFLINE, "says {who}, not read at the exchange: {evidence}", "says {who}: {evidence}"),
@@ -41,6 +42,8 @@ MUTANTS = [
     ("a missing bot is asked", _TRANSACTIONS, "    if not _operator_client.is_owned(place.folder):\n", "    if False:\n"),
     ("a refusal is fine", _TRANSACTIONS, '    if not answer.get("ok"):\n', "    if False:\n"),
     ("an unverified cancel is fine", _TRANSACTIONS, "        sys.exit(BAD)\n", "        pass\n"),
-    ("control characters reach the terminal", _TEXT, 'letter if letter.isprintable() else "?"', "letter"),
+    ("control characters reach the terminal", _TABLE, 'letter if letter.isprintable() else "?"', "letter"),
     ("usage is exit code one", _CLI, "        return error.exit_code\n    except click.ClickException", "        return 1\n    except click.ClickException"),
+    ("any of several journals is taken", "hireliab/_cli_reader.py", "if name is None and len(known) == 1:", "if name is None and known:"),
+    ("the only journal is not found", "hireliab/_cli_reader.py", "if name is None and len(known) == 1:", "if False:"),
 ]  # fmt: skip

@@ -3,10 +3,12 @@
 TESTS = ["tests/unit/exchange/test_pipeline_verdicts.py", "tests/unit/exchange/test_pipeline_attacks.py", "tests/unit/exchange/test_recovery.py",
          "tests/unit/exchange/test_evidence.py", "tests/unit/exchange/test_transaction.py",
          "tests/unit/exchange/test_commit_rule.py", "tests/unit/exchange/test_pretrade.py",
-         "tests/unit/exchange/test_decision.py", "tests/unit/exchange/test_pipeline_review.py", "tests/contract/test_journal.py", "tests/unit/core/test_sqlite.py"]
+         "tests/unit/exchange/test_decision.py", "tests/unit/exchange/test_pipeline_review.py", "tests/unit/exchange/test_pipeline_lost_again.py",
+         "tests/contract/test_journal.py", "tests/unit/core/test_sqlite.py"]
 
 _RUNNER = "hireliab/exchange/_runner.py"
 _RESOLVER = "hireliab/exchange/_resolver.py"
+_CONCLUSION = "hireliab/exchange/_conclusion.py"
 _EVIDENCE = "hireliab/exchange/evidence.py"
 _LEDGER = "hireliab/exchange/_ledger.py"
 _DOOR = "hireliab/exchange/transaction_verification.py"
@@ -28,7 +30,7 @@ MUTANTS = [
      "last = attempt > self._config.max_retries", "last = False"),
     ("a duplicate answer is believed at once", _RUNNER,
      "            self._ambiguous(transaction, error, refused=self._ledger.explains_duplicate(record.order))",
-     "            self._fail(transaction, \"T7\", Proof.REJECTED, error)\n            return _Sent.DECIDED"),
+     "            self.endings.fail(transaction, \"T7\", Proof.REJECTED, error)\n            return _Sent.DECIDED"),
     ("the caller waits for ever", _RUNNER,
      "        transaction.wait_until(lambda record: record.state.is_terminal or self._stop.is_set, max(0.0, left))\n"
      "        if transaction.state in",
@@ -70,7 +72,7 @@ MUTANTS = [
      "            self._watching.look_at_resting()\n", "            pass\n"),
     ("the afterwatch looks away", _RESOLVER,
      "self._guarded(transaction, partial(self._watching.look, transaction, orders))", "pass"),
-    ("blindness is not told", _RESOLVER, "if blind >= BLIND_AFTER:", "if False:"),
+    ("blindness is not told", "hireliab/exchange/_resolver_sight.py", "if blind >= BLIND_AFTER:", "if False:"),
     ("recovery lets new orders pass", _RECOVERY,
      "gate.shut(record.txn_id, record.order.symbol)", "pass"),
     ("recovery forgets what was submitting", _RECOVERY,
@@ -88,7 +90,7 @@ MUTANTS = [
     ("a read of another order is taken", _EVIDENCE,
      "        return order.client_order_id == record.order.client_order_id\n    return record.order_id is not None and",
      "        return True\n    return record.order_id is not None and"),
-    ("fills that were seen are forgotten", _RESOLVER,
+    ("fills that were seen are forgotten", _CONCLUSION,
      "behind = order.filled < record.filled", "behind = False"),
     ("a duplicate answer needs no explanation", _RUNNER,
      "refused=self._ledger.explains_duplicate(record.order)", "refused=True"),
@@ -97,8 +99,7 @@ MUTANTS = [
     ("an answer moves the watermark before it is read", _RUNNER,
      "            **seen(state),\n        )\n        if _kill",
      "            **seen(state),\n        )\n        self._ledger.note_order_id(state.order_id)\n        if _kill"),
-    ("events are told before the record is written", _LEDGER,
-     "        transition = BY_ID[row]\n", "        transition = BY_ID[row]\n        self.tell(transition.event, expected)\n"),
+    ("an event tells of the version before", _LEDGER, "event=event_of(topic, candidate)", "event=event_of(topic, expected)"),
     ("a halt is looked at once only", _RUNNER,
      "state = prepared.submit(lambda: self._check_send(transaction))", "state = prepared.submit(self._check_open)"),
     ("a halt stops sells that reduce", _PRETRADE,
@@ -140,7 +141,7 @@ MUTANTS = [
     ("a further attempt takes a new baseline", _RUNNER, "record.baseline if again else", ""),
     ("a stale order is sent", _RUNNER, "waited > STALE:", "waited > 1e9:"),
     ("a watch that is due lists without a pause", _RESOLVER, "max(self._watching.due(t), soonest) - now", "self._watching.due(t) - now"),
-    ("a roll back that appears again has no way on", _RESOLVER,
+    ("a roll back that appears again has no way on", _CONCLUSION,
      "if record.state in (State.UNKNOWN, State.RESOLVING):", "if record.state is State.UNKNOWN:"),
     ("rows that were deleted make orphans", _ORPHANS, "if forgotten is None or txn_id > forgotten:", "if True:"),
     ("an interrupted write is forgotten", _LEDGER, "                new = candidate  # Ctrl-C", "                new = None  # Ctrl-C"),
@@ -152,4 +153,16 @@ MUTANTS = [
     ("a start jumps over the orders of a restored journal", _RECOVERY,
      'if journal.watermark == "0" and not records:', "if not records:"),
     ("an order that appears late does not name its equal", "hireliab/exchange/_watching.py", "            if equals:\n", "            if False:\n"),
+    ("negatives from before an order was found count", _RESOLVER,
+     "            case.unknown_id = True\n            case.proof.restart()\n", "            case.unknown_id = True\n"),
+    ("another's id is kept while unknown", _CONCLUSION,
+     "        ledger.note(transaction, record, cause=cause, **NOTHING_SEEN)", "        pass"),
+    ("an order with a part filled is presumed absent", _RESOLVER,
+     "if money.ZERO < record.filled < record.order.amount:", "if False:"),
+    ("an order older than the listed fills is presumed absent", _RESOLVER,
+     "elif fills is not None and fills.since > record.baseline_time - evidence.CLOCK_MARGIN:", "elif False:"),
+    ("an order without a market cannot be ours", _EVIDENCE, 'return shown in ("", symbol)', "return shown == symbol"),
+    ("a person may say unfilled of what was filled", _DECISION,
+     'if as_ != "completed" and record.filled > money.ZERO:', "if False:"),
+    ("the first order has no baseline", _RUNNER, "            self._ledger.note_watermark(newest)\n", ""),
 ]

@@ -31,9 +31,10 @@ def load(path):
 
 
 def copy_tree(to):
-    for name in ("hireliab", "tests", "benchmarks"):
+    for name in ("hireliab", "tests", "benchmarks", "docs"):
         shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", to)
+    for name in ("pyproject.toml", "README.rst"):
+        shutil.copy(ROOT / name, to)
 
 
 def survives(tree, tests, file, old, new):

@@ -40,7 +40,7 @@ MUTANTS = [
     ("without a look-up nobody is told to look", _RUNNER,
      "cause=why, reason=why, needs_human=not self._has_find)", "cause=why, reason=why)"),
     ("an error of the look-up is a no", _CALLS,
-     "            return Unavailable(error), None\n        if not shown:", "            return Absent(\"x\"), None\n        if not shown:"),
+     "            return Unavailable(error), None\n        with self._lock:", "            return Absent(\"x\"), None\n        with self._lock:"),
     ("every look-up sees closed orders", _CALLS,
      "return finder is not None and finder.finds_closed and", "return finder is not None and"),
     ("absence needs no client order id", _CALLS,

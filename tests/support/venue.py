@@ -1,5 +1,6 @@
 """A venue on loopback that answers JSON, for the recipes; a subclass says what."""
 
+import json
 import threading
 from urllib.parse import parse_qsl, urlsplit
 
@@ -40,3 +41,27 @@ class Venue:
 
     def count(self, path):
         return sum(target.partition("?")[0] == path for target in self.server.targets)
+
+
+class OtherExchange(Venue):
+    """
+    An exchange that hireliab has no adapter for: keeps orders by client order id.
+
+    `faults` are what happens to the next orders: None, "refuse", "lost on the way" or "answer lost" (and executed).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.orders, self.faults = [], []
+
+    def answer(self, path, fields, request):
+        with self.lock:
+            if request.method == "GET":
+                return {"orders": [order for order in self.orders if order["clientOrderId"] == fields["clientOrderId"]]}
+            fault = self.faults.pop(0) if self.faults else None
+            if fault == "refuse":
+                return "422 Unprocessable Entity", {"message": "balance"}
+            if fault == "lost on the way":
+                return LOST
+            self.orders.append({"id": len(self.orders) + 1, **json.loads(request.body), "status": "closed"})
+            return LOST if fault == "answer lost" else self.orders[-1]

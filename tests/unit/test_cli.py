@@ -20,6 +20,7 @@ from hireliab.exchange import _halt, _operator_client
 from hireliab.exchange.adapter import Account, Fill, Order
 from hireliab.exchange.sqlite_journal import SQLiteJournal
 from hireliab.exchange.transaction import Proof, Record, State, new_id
+from hireliab.messaging.outbox import OutboxEvent
 
 NOW = SYSTEM_CLOCK.time()
 """Read once: it stands still in these tests."""
@@ -336,6 +337,21 @@ def test_a_file_that_is_no_journal_is_one_line_and_exit_code_one(home, run, cont
     assert len(err.splitlines()) == (0 if command == ["journal", "check"] else 1)
 
 
+def test_events_that_wait_for_the_bus_are_counted(folder, run):
+    assert read_json(run, "journal", "stats")["waiting_events"] == 0
+    assert "not published yet" not in run("journal", "stats")[1]
+    file = SQLiteJournal(folder)
+    file.open()
+    for number, ago in enumerate((3600, 60)):
+        row = record("FAILED", ago=ago, proof=Proof.REJECTED)
+        event = OutboxEvent(event_id=f"e{number}", key=row.txn_id, topic="t", body="{}", created=NOW - ago)
+        file.write(row, cause="T9", barrier=True, event=event)
+    file.close()
+    found = read_json(run, "journal", "stats")
+    assert (found["waiting_events"], found["oldest_waiting_event"]) == (2, NOW - 3600)
+    assert re.search(r"events +2 not published yet, the oldest for 60 min", run("journal", "stats")[1])
+
+
 def test_the_figures_of_a_journal(folder, run):
     found = read_json(run, "journal", "stats")
     assert found["states"] == {"COMPLETED": 2, "FAILED": 2, "UNKNOWN": 1}
@@ -516,7 +532,7 @@ ID = ROWS["lost"].txn_id
 USAGE = {
     "no such command": (["transctions"], "did you mean 'transactions'?"),
     "no such sub-command": (["transactions", "lisst"], "did you mean 'list'?"),
-    "nothing near": (["qqqq"], "known: halt, journal"),
+    "nothing near": (["qqqq"], "known: alerts, halt, journal"),
     "no such option": (["transactions", "list", "--limt", "3"], "--limit"),
     "not a number": (["transactions", "list", "--limit", "many"], "many"),
     "zero": (["transactions", "list", "--limit", "0"], "0"),
@@ -553,6 +569,23 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_two(folder, run, args, te
     assert text in err
     assert "\x1b" not in err
     assert _halt.read(folder) is None
+
+
+def test_the_only_journal_needs_no_name_and_one_of_several_does(folder, run):
+    code, out, _ = run("halt", "look first", "--json")
+    assert (code, _halt.read(folder) is None) == (0, False)
+    assert run("unhalt")[0] == 0
+    folder.rename(folder.parent / "my-bot")
+    assert run("halt", "look first")[0] == 0
+    assert _halt.read(folder.parent / "my-bot") is not None
+    assert run("transactions", "list")[0] == 0
+    (folder.parent / "another").mkdir()
+    (folder.parent / "another" / "journal.db").write_bytes((folder.parent / "my-bot" / "journal.db").read_bytes())
+    for args in (["transactions", "list"], ["unhalt"]):
+        code, out, err = run(*args)
+        assert (code, out) == (2, "")
+        assert "known names: another, my-bot" in err
+    assert _halt.read(folder.parent / "my-bot") is not None
 
 
 def test_without_arguments_the_help_is_shown(run):

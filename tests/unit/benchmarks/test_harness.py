@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import __main__ as command_line
 from benchmarks import harness
-from benchmarks.harness import Contestant, Report, Sample
+from benchmarks.harness import Contestant, Sample
 
 
 def sample(operations=2, elapsed_ns=1_000_000_000, latencies_ns=(1_000_000, 3_000_000), **extra):
@@ -120,59 +119,13 @@ def test_the_header_names_what_the_figures_depend_on(tmp_path):
     assert len(harness.header(facts)) == 5
 
 
+def test_tables_name_who_is_not_counted_and_count_threads():
+    assert [harness.named("pika", problem) for problem in ("", "lost")] == ["pika", "pika NOT COUNTED"]
+    assert [harness.threads(number) for number in (1, 8)] == ["1 thread", "8 threads"]
+
+
 def test_a_result_is_plain_data():
     json.dumps(harness.plain(result([1, 2])))
-
-
-# -- the command line ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def reported(monkeypatch):
-    calls = []
-
-    def install(*problems):
-        def run(quick):
-            calls.append(quick)
-            return Report(lines=("a line",), data={"figure": 1}, problems=problems)
-
-        monkeypatch.setattr(command_line, "BENCHMARKS", {"orders": run})
-        monkeypatch.setattr(command_line.harness, "machine", lambda: {"cpu": "a CPU"})
-        return calls
-
-    return install
-
-
-def test_without_a_name_every_benchmark_runs(reported, capsys):
-    calls = reported()
-    assert command_line.main([]) == 0
-    assert calls == [False]
-    out = capsys.readouterr().out
-    assert "a CPU" in out
-    assert "a line" in out
-    assert "--quick" not in out
-
-
-def test_the_json_file_holds_machine_and_figures(reported, tmp_path):
-    reported()
-    assert command_line.main(["orders", "--quick", "--json", str(tmp_path / "f.json")]) == 0
-    assert json.loads((tmp_path / "f.json").read_text()) == {
-        "machine": {"cpu": "a CPU"}, "quick": True, "benchmarks": {"orders": {"figure": 1}},
-    }  # fmt: skip
-
-
-def test_a_problem_is_named_and_makes_the_exit_code_1(reported, capsys):
-    reported("hireliab: its books are wrong")
-    assert command_line.main(["orders"]) == 1
-    assert "NOT COUNTED orders: hireliab: its books are wrong" in capsys.readouterr().err
-
-
-def test_an_unknown_name_is_refused_with_the_known_ones(reported, capsys):
-    reported()
-    with pytest.raises(SystemExit) as caught:
-        command_line.main(["order"])
-    assert caught.value.code == 2
-    assert "no benchmark 'order'; there are: orders" in capsys.readouterr().err
 
 
 def test_the_load_of_the_machine_is_told_where_it_is_known():

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import _bots, orders
 from benchmarks._bots import NOT_PLACED, PLACED, UNKNOWN, Outcome
+from benchmarks.harness import Result, Spread
 
 D = Decimal
 
@@ -199,3 +200,19 @@ def test_the_bare_bot_keeps_the_first_answer_when_it_cannot_read_the_order():
 def test_pro_is_sent_when_asked_for():
     _, session = bare(OK, OK, pro=True)
     assert session.sent[0][1]["pro"] == "yes"
+
+
+def speed_of(name, problem=""):
+    return Result(
+        name=name, rounds=1, operations=10, rate=Spread(median=50.0, low=40.0, high=60.0), mean=1.0, p50=1.0, p95=1.0, p99=1.0,
+        extra={"commits": 2.0, "commit_wait_ns": 1e5}, checked=not problem, problem=problem,
+    )  # fmt: skip
+
+
+def test_a_bot_that_did_not_do_its_work_is_compared_with_nobody():
+    lazy = [(1, speed_of("bare")), (1, speed_of("hireliab", "lost an order"))]
+    speed = [*lazy, (8, speed_of("bare")), (8, speed_of("hireliab"))]
+    assert list(orders._ratios(speed)) == [8]
+    text = "\n".join(orders._speed_lines(speed))
+    assert "hireliab against bare, 8 threads: 1.00x" in text and "against bare, 1 thread:" not in text
+    assert text.count("hireliab NOT COUNTED") == 1

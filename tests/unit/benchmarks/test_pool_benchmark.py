@@ -110,6 +110,12 @@ def test_a_crowd_that_does_not_use_its_clients_does_not_count():
     assert "its clients served 0" in contestant.check()
 
 
+def test_every_thread_of_a_crowd_has_a_turn_also_where_all_begin_late():
+    contestant = crowd.crowd(OURS, open_ours, seconds=0.0)
+    assert contestant.run(0).operations == crowd.THREADS
+    assert contestant.check() == ""
+
+
 def test_a_crowd_whose_turns_fail_raises():
     def opener(create, least, most):
         def use(_work):
@@ -122,7 +128,7 @@ def test_a_crowd_whose_turns_fail_raises():
 
 
 def test_a_crowd_at_our_pool_counts_and_measures_its_waits():
-    contestant = crowd.crowd(OURS, open_ours, seconds=0.005)
+    contestant = crowd.crowd(OURS, open_ours, seconds=0.1)  # a turn of all threads takes 8 ms at least
     sample = contestant.run(0)
     assert len(sample.latencies_ns) == sample.operations >= crowd.THREADS
     assert sample.extra["longest_ns"] == max(sample.latencies_ns)
@@ -241,6 +247,11 @@ def test_the_report_has_the_ratios_first_says_where_it_loses_and_fits():
 def test_who_loses_nowhere_says_so():
     even = [spike(name, 5, 7) for name in (OURS, LIFO)]
     assert "hireliab loses to nobody here." in list(report.losses(findings(spikes=even)))
+
+
+def test_who_was_not_measured_does_not_win():
+    found = findings(alone=[cost(OURS, 1200, "idle")], crowd=[result(OURS, 3600, "idle")], spikes=[])
+    assert list(report.losses(found)) == ["hireliab was not measured."]
 
 
 def test_the_figures_are_json():

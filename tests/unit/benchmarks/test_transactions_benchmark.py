@@ -322,6 +322,14 @@ def test_the_report_marks_what_does_not_count_and_claims_no_loss_to_it():
     assert "hireliab loses to nobody here." in text
 
 
+def test_an_order_that_was_lost_is_no_win():
+    lazy = {Cell(OURS, 1, 0.0): result(600, problem="lost an order"), Cell("naive", 1, 0.0): result(1200)}
+    http = [(1, result(100, name="bare")), (1, result(100, name="hireliab"))]
+    assert list(report.losses(findings(speed=lazy, http=http))) == [
+        "hireliab loses to nobody where its figures count; not all of them do."
+    ]
+
+
 def test_the_figures_are_fit_for_json():
     data = json.loads(json.dumps(report.plain(findings())))
     assert data["goals"][0]["reached"] is True

@@ -131,7 +131,7 @@ from hireliab.exchange.transaction import State, Verdict
 from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
 from hireliab.testing import FakeClock, ScriptedExchange
 from tests.support.pipeline import Alerts, decide, finish, market
-from tests.support.together import JOIN_TIMEOUT, Background, together
+from tests.support.together import JOIN_TIMEOUT, Background, handler, together
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -795,11 +795,11 @@ def test_a_signal_handler_may_call_through_breaker_bulkhead_and_retry_while_the_
     def call(number):
         words.append(outcome(guarded, (None, None, ConnectError("x"), Boom("x"))[number % 4]))
 
-    def handler(*_):
+    def interrupt(*_):
         entries.append(1)
         call(len(entries))
 
-    old = signal.signal(signal.SIGALRM, handler)
+    old = signal.signal(signal.SIGALRM, handler(interrupt))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
         for i in itertools.count():

@@ -23,7 +23,7 @@ from hireliab.core import _breaker_machine
 from hireliab.core._window import Tally, Window
 from hireliab.core.circuit_breaker import PROBE_LEASE, Backoff, CircuitBreaker, Outcome
 from hireliab.testing import FakeClock
-from tests.support.together import JOIN_TIMEOUT, Background, together
+from tests.support.together import JOIN_TIMEOUT, Background, handler, together
 
 
 class Boom(Exception):
@@ -948,12 +948,12 @@ def test_a_signal_handler_that_calls_the_breaker_while_it_is_inside_does_not_han
         except (Boom, errors.CircuitOpenError):
             pass
 
-    def handler(*_):
+    def interrupt(*_):
         entries.append(1)
         call(len(entries) % 2)
         breaker.stats()
 
-    old = signal.signal(signal.SIGALRM, handler)
+    old = signal.signal(signal.SIGALRM, handler(interrupt))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
         for i in itertools.count():

@@ -183,3 +183,20 @@ def test_generators_coroutines_and_classes_are_refused_at_decoration():
     for func in (generate, wait, stream, dict, 7):
         with pytest.raises(ConfigError, match="func|generate|wait|stream"):
             deadline(1.0)(func)
+
+
+def test_a_deadline_around_a_call_ends_with_it_however_it_ends(clock):
+    limit = deadline(5.0, clock=clock)
+    with deadline(9.0, clock=clock):
+        for error in (ValueError, KeyboardInterrupt):
+
+            def raising(kind):
+                assert remaining() == 5.0
+                raise kind
+
+            with pytest.raises(error):
+                limit._run(raising, error)
+            assert remaining() == 9.0
+        with deadline(3.0, clock=clock):
+            assert limit._run(remaining) == 3.0  # a budget only shrinks
+    assert remaining() is None

@@ -112,7 +112,7 @@ def test_every_part_is_passed_in_the_stated_order(make, parts, clock, monkeypatc
 
         monkeypatch.setattr(owner, method, watching)
 
-    spy(deadline, "__enter__", "deadline")
+    spy(deadline, "_run", "deadline")
     spy(Retry, "_run", "retry")
     spy(CircuitBreaker, "peek", "peek")
     spy(Bulkhead, "_take", "bulkhead")
@@ -145,6 +145,16 @@ def test_a_result_comes_through_all_parts(make, parts):
     assert (used(parts["limiter"]), parts["bulkhead"].stats().running) == (2, 0)
 
 
+def test_a_policy_in_which_nothing_waits_asks_the_breaker_once(make, parts, monkeypatch):
+    monkeypatch.setattr(CircuitBreaker, "peek", lambda self: pytest.fail("a look before nothing"))
+    policy = make(breaker=parts["breaker"])
+    assert policy.execute(lambda: 1) == 1
+    assert "a look" not in policy.explain()
+    parts["breaker"].force_open()
+    fails(policy, CircuitOpenError, lambda: pytest.fail("called"))
+    assert parts["breaker"].stats().rejected == 1
+
+
 def test_a_policy_without_parts_only_calls(make):
     error = ValueError("x")
     assert make().execute(lambda: 7) == 7
@@ -167,6 +177,37 @@ def test_the_breaker_sees_every_attempt(make, parts, clock):
     error = fails(make(idempotent=True, **parts), CircuitOpenError, func)
     # Two attempts open it, and the look stops the third.
     assert (func.calls, error.retry_attempts, clock.waits) == (2, 3, [1.0, 1.0])
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_breaker_judges_results_and_tells_its_listeners_of_calls(make, clock, waits):
+    told = []
+
+    class Listener:
+        def before_call(self, breaker, func, *args, **kwargs):
+            told.append(("before", args, kwargs))
+
+        def failure(self, breaker, error):
+            told.append("failure")
+
+        def success(self, breaker):
+            told.append("success")
+
+        def state_change(self, breaker, old, new):
+            told.append(str(new))
+
+    breaker = CircuitBreaker(
+        name="b", failure_threshold=1, is_bad_result=lambda result: result == "busy", listeners=[Listener()], clock=clock
+    )
+    bulkhead = Bulkhead(name="b", max_concurrent=1) if waits else None
+    limiter = RateLimiter(name="b", limit=10, per=1.0, clock=clock) if waits else None
+    policy = make(breaker=breaker, bulkhead=bulkhead, limiter=limiter)
+    answers = iter(["fine", "busy"])
+    func = policy(lambda *_args, **_named: next(answers))
+    assert func(1, a=2) == "fine"
+    assert func() == "busy"  # the caller gets it; the breaker counts it
+    assert told == [("before", (1,), {"a": 2}), "success", ("before", (), {}), "failure", "open"]
+    assert breaker.current_state == "open"
 
 
 def test_no_place_is_held_between_attempts(make, parts, clock):
@@ -266,6 +307,8 @@ def test_a_spent_deadline_makes_no_call_and_pays_nothing(make, parts, clock):
     func = Script(7)
     with deadline(0, clock=clock):
         fails(make(**parts), DeadlineExceededError, func)
+        for part in ({}, {"breaker": parts["breaker"]}):
+            fails(make(**part), DeadlineExceededError, func)
     assert (func.calls, used(parts["limiter"]), parts["breaker"].stats().probes) == (0, 0, 0)
 
 

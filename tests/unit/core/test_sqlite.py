@@ -9,10 +9,11 @@ import threading
 import pytest
 
 from hireliab.core import _sqlite, _sqlite_disk, _sqlite_open
-from hireliab.core._sqlite import INTENT, LINGER, SQLiteFile
+from hireliab.core._sqlite import INTENT, LINGER, SOFT, SQLiteFile
 from hireliab.core._sqlite_disk import Ballast, LogLength, is_full, network_type
 from hireliab.errors import ClosedError, JournalCorruptError, JournalError, JournalPoisonedError
 from hireliab.testing import FakeClock
+from tests.support.together import together
 
 SCHEMA = ("CREATE TABLE t (n INTEGER PRIMARY KEY, v TEXT NOT NULL)",)
 
@@ -692,3 +693,64 @@ def test_a_migration_that_fails_leaves_the_old_schema(tmp_path):
 def test_a_machine_without_a_list_of_mounts_is_not_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(_sqlite_disk.Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
     assert _sqlite_disk.network_type_of(tmp_path) is None
+
+
+# -- several processes on one file ----------------------------------------------------------------------------------
+
+
+class Guard:
+    """A guard that knows how often it was taken, and refuses to be taken twice at once."""
+
+    def __init__(self):
+        self.lock, self.taken = threading.Lock(), 0
+
+    def __enter__(self):
+        assert self.lock.acquire(timeout=10.0)
+        self.taken += 1
+
+    def __exit__(self, *exc_info):
+        self.lock.release()
+
+
+def test_a_guard_is_held_while_the_file_is_opened_written_copied_and_closed(tmp_path):
+    guard = Guard()
+    one = make(tmp_path / "g.db", guard=guard)
+    one.open()
+    assert guard.taken == 1
+
+    def held(db):
+        assert guard.lock.locked()
+        return insert(1)(db)
+
+    one.write(held)
+    with guard:
+        waiting = one.submit(insert(2))
+        with pytest.raises(TimeoutError):
+            waiting.result(0.05)
+    waiting.result(10.0)
+    before = guard.taken
+    one.close()
+    assert guard.taken == before + 1
+
+
+def test_two_writers_of_one_file_that_share_a_guard_lose_nothing(tmp_path):
+    guard = Guard()
+    files = [make(tmp_path / "g.db", guard=guard) for _ in range(2)]
+    for one in files:
+        one.open()
+    together(4, lambda i: [files[i % 2].write(insert(100 * i + n)) for n in range(25)])
+    assert sorted(rows(files[0])) == sorted(rows(files[1])) == sorted(100 * i + n for i in range(4) for n in range(25))
+    files[0].close()
+    files[1].write(insert(999))
+    assert 999 in rows(files[1])
+    files[1].close()
+
+
+def test_a_commit_of_soft_writes_alone_syncs_nothing_and_the_next_one_does_again(file):
+    def level(db):
+        return db.execute("PRAGMA synchronous").fetchone()[0]
+
+    seen = [file.submit(level, mark=mark).result() for mark in ("", SOFT, SOFT, "", SOFT)]
+    assert seen == [2, 1, 1, 2, 1]
+    file.submit(insert(5), mark=SOFT).result()
+    assert rows(file) == [5]

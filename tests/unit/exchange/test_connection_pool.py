@@ -92,21 +92,6 @@ def make():
 
 
 @pytest.fixture
-def pool_of(clock, make):
-    pools = []
-
-    def build(factory=None, **config):
-        config.setdefault("min_connections", 0)
-        pool = ConnectionPool(name="p", create_client_func=factory or make, config=config, clock=clock)
-        pools.append(pool)
-        return pool
-
-    yield build
-    for pool in pools:
-        pool.stop(timeout=0)
-
-
-@pytest.fixture
 def no_jitter(monkeypatch):
     """Each pause and each lifetime has its full length."""
     monkeypatch.setattr(_pool_backoff.random, "random", lambda: 1.0)

@@ -149,6 +149,21 @@ def orphan(exchange, pipeline, word="rest", txn_id="01KORPHAN00000000000000000")
     return exchange._accept(order, word)
 
 
+@pytest.mark.parametrize("as_", ["failed", "cancelled"])
+def test_a_person_may_not_say_unfilled_of_what_the_exchange_showed_filled(clock, exchange, make, as_):
+    pipeline = make(verification_timeout=5.0)
+    transaction = limit(pipeline, commit="filled")
+    pipeline.submit(transaction)
+    clock.advance_until(lambda: bool(exchange.orders))
+    (order_id,) = exchange.orders
+    exchange.change(order_id, filled=Decimal("0.2"))
+    clock.advance_until(lambda: transaction.record.filled == Decimal("0.2"))
+    exchange.orders.clear()  # it is forgotten now
+    with pytest.raises(InvalidOrderError, match="showed 0.2 of it filled"):
+        pipeline.resolve(transaction.id, as_, **WORD)
+    assert not transaction.state.is_terminal
+
+
 def test_a_restored_journal_finds_the_orders_that_it_does_not_know(clock, exchange, make, alerts):
     first = make()
     finish(clock, first, market(first))

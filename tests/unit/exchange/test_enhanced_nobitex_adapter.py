@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import threading
 from decimal import Decimal
@@ -747,12 +748,17 @@ def test_a_venue_that_caps_its_pages_below_what_was_asked_does_not_hide_orders()
     assert len(bench.adapter.list_orders_since("0").orders) == 207
 
 
-def test_has_next_decides_where_it_is_given():
+def test_has_next_false_of_a_full_page_hides_no_order():
+    # Nobitex does not combine pages with fromId: "no next page" may be all that it means.
+    bench = Bench()
+    bench.script.answers[LIST] = pages(100, 100, 7, has_next=[False, False, False])
+    assert len(bench.adapter.list_orders_since("0").orders) == 207
+
+
+def test_has_next_asks_for_another_page_after_a_short_one():
     bench = Bench()
     bench.script.answers[LIST] = pages(2, 2, has_next=[True, False])
     assert len(bench.adapter.list_orders_since("0").orders) == 4
-    bench.script.answers[LIST] = pages(100, has_next=[False])
-    assert len(bench.adapter.list_orders_since("0").orders) == 100
 
 
 @pytest.mark.parametrize(
@@ -777,6 +783,12 @@ def test_a_listing_with_one_bad_page_is_unavailable(broken):
 def test_margin_orders_are_left_out_of_listings():
     bench = Bench()
     bench.script.answers[LIST] = {"status": "ok", "orders": [order_row(id=None, tradeType="Margin"), order_row(id=9)]}
+    assert [order.order_id for order in bench.adapter.list_orders_since("0").orders] == ["9"]
+
+
+def test_an_order_of_a_trade_type_that_is_not_documented_is_not_hidden():
+    bench = Bench()
+    bench.script.answers[LIST] = {"status": "ok", "orders": [order_row(id=9, tradeType="SpotV2")]}
     assert [order.order_id for order in bench.adapter.list_orders_since("0").orders] == ["9"]
 
 
@@ -843,6 +855,37 @@ def test_fills_of_which_a_page_fails_are_unavailable():
     bench = Bench()
     bench.script.answers[FILLS] = [fills(*range(200, 100, -1), has_next=True), ConnectError("x")]
     assert isinstance(bench.adapter.list_fills_since(at(0)), Unavailable)
+
+
+DAY = 86400.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "oldest", "complete_from"),
+    [
+        (2.9 * DAY, None, 2.9 * DAY),  # the venue keeps three days
+        (9 * DAY, None, 3 * DAY),
+        (9 * DAY, 2 * DAY, 3 * DAY),
+        (9 * DAY, 9.5 * DAY, 9 * DAY),  # it shows older ones, and so keeps more
+        (9 * DAY, 9 * DAY, 9 * DAY),
+    ],
+)
+def test_a_listing_of_fills_says_from_when_on_it_is_complete(asked, oldest, complete_from):
+    bench = Bench()
+    now = bench.clock.time()
+    page = fills() if oldest is None else fills(1)
+    for row in page["trades"]:
+        row["timestamp"] = dt.datetime.fromtimestamp(now - oldest, dt.timezone.utc).isoformat()
+    bench.script.answers[FILLS] = page
+    listing = bench.adapter.list_fills_since(now - asked)
+    assert listing.since == pytest.approx(now - complete_from)
+    assert len(listing.fills) == (oldest is not None and oldest <= asked)
+
+
+def test_a_foreign_pool_is_a_config_error_of_the_reference_price_too(pool_of):
+    adapter = EnhancedNobitexAdapter(connection_pool=pool_of(object), token=TOKEN)
+    with pytest.raises(ConfigError, match="NobitexClient"):
+        adapter.reference_price("BTC/USDT")
 
 
 def test_balances_are_typed_or_unavailable():

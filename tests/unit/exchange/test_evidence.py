@@ -98,6 +98,13 @@ def test_an_unlike_order_is_no_candidate(change):
     assert find(shown(client_order_id=None, **change)).candidates == ()
 
 
+def test_an_order_whose_market_cannot_be_told_may_be_ours():
+    nowhere = shown(client_order_id=None, symbol="")
+    assert find(nowhere).candidates == (nowhere,)
+    assert evidence.has_fields_of(ORDER, shown(symbol=""))
+    assert not evidence.has_fields_of(ORDER, shown(symbol="", side="sell"))
+
+
 def test_an_order_of_another_transaction_is_no_candidate():
     assert find(shown(client_order_id=None), bound={"101"}).candidates == ()
 
@@ -115,6 +122,8 @@ def test_a_fill_of_an_order_that_is_not_listed_is_a_lead():
     assert find(shown("105", client_order_id="stranger"), fills=[fill()]).leads == ()
     assert find(fills=[fill("99"), fill("106", side="sell"), fill(None)]).leads == ()
     assert find(fills=[fill()], bound={"105"}).leads == ()
+    assert find(fills=[fill(symbol="")]).leads == ("105",)
+    assert find(fills=[fill(symbol="ETH/USDT")]).leads == ()
 
 
 def test_absence_takes_three_listings_after_the_fence_over_the_window():
@@ -130,7 +139,7 @@ def test_a_candidate_starts_the_count_again():
     proof = evidence.AbsenceProof(fence=0.0, window=0.0)
     proof.negative(started=1.0, canary_shown=True)
     proof.negative(started=2.0, canary_shown=True)
-    proof.candidate()
+    proof.restart()
     assert not proof.negative(started=3.0, canary_shown=True)
 
 

@@ -18,37 +18,14 @@ from hireliab.core.deadline import deadline
 from hireliab.exchange import _http_adapter, http_session
 from hireliab.exchange._http_wire import Watch
 from hireliab.exchange.http_session import Session, pool_of_sessions
-from tests.support.http_fakes import ECHO, Network, at_write, reply
+from tests.support.http_fakes import ECHO, at_write, reply
 from tests.support.together import together
 
 URL = "http://venue.test/v2/orders?secret=1"
 PLACE = "http://venue.test:8080/v2/place"
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch, tmp_path):
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("NETRC", raising=False)
-
-
-@pytest.fixture
-def network(monkeypatch):
-    network = Network(monkeypatch)
-    yield network
-    network.close()
-
-
-@pytest.fixture(params=["short", "long"])
-def way(request, monkeypatch):
-    """Which way calls go on a connection that is open; the first call on a connection always goes the long one."""
-    if request.param == "long":
-        monkeypatch.setattr(http_session, "attempt", lambda *_: None)
-    return request.param
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 @pytest.fixture
@@ -466,9 +443,12 @@ def test_an_answer_that_is_too_long_is_not_collected(network, way, clock, name):
         assert peak < 3_000_000  # urllib3 before 2.6 unpacks all that one read brought
 
 
-def test_an_answer_that_grows_on_the_wire_alone_is_not_read_on(network, way, clock):
+@pytest.mark.parametrize("grows", ["chunk marks", "trailer"])
+def test_an_answer_that_grows_on_the_wire_alone_is_not_read_on(network, way, clock, grows):
+    chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    more = b"1;" + b"x" * 1000 + b"\r\ny\r\n" if grows == "chunk marks" else b"0\r\n" + b"X: y\r\n" * 50_000
     with Session(max_response_bytes=100_000, clock=clock) as session:
-        warm(session, network, b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000 + reply())
+        warm(session, network, chunks + more * (250 if grows == "chunk marks" else 1) + b"\r\n")
         error = caught(lambda: session.get(URL))
     assert isinstance(error, errors.MalformedResponseError)
     assert network.sockets[0].closed

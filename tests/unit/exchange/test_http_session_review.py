@@ -1,47 +1,35 @@
 """What the session must not do though a server, a header or an earlier sending invites it to."""
 
 import gzip
+import traceback
+import zlib
 
 import pytest
 import requests
+import urllib3
 from urllib3.util import Retry
 
 from hireliab import errors
-from hireliab.exchange import http_session
 from hireliab.exchange._http_wire import Watch, current
 from hireliab.exchange.http_session import Session
-from tests.support.http_fakes import Network, reply
+from tests.support.http_fakes import reply
+from tests.support.together import Background
 
 HOME = "http://venue.test/"
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch, tmp_path):
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.fixture
-def network(monkeypatch):
-    network = Network(monkeypatch)
-    yield network
-    network.close()
-
-
-@pytest.fixture(params=["short", "long"])
-def way(request, monkeypatch):
-    if request.param == "long":
-        monkeypatch.setattr(http_session, "attempt", lambda *_: None)
-    return request.param
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 @pytest.fixture
 def session(clock):
     with Session(clock=clock) as session:
+        yield session
+
+
+@pytest.fixture
+def plain():
+    with requests.Session() as session:
         yield session
 
 
@@ -167,6 +155,194 @@ def test_an_answer_that_came_before_the_request_was_written_is_read(session, net
     sock.sendall = sendall
     assert session.post(HOME, data=b"x" * 1000).status_code == 413
     assert len(sock.sent) == 2
+
+
+# -- limits that a call says ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), "1", True, -1, 0, float("inf"), b"1", (1, 2)], ids=repr)
+@pytest.mark.parametrize("name", ["total_timeout", "max_idle"])
+def test_a_calls_own_limit_is_checked_as_the_sessions_is(session, network, way, name, wrong):
+    warm(session, network, reply())
+    try:
+        Session(**{name: wrong}).close()
+    except errors.ConfigError as error:
+        expected = error
+    else:
+        pytest.skip("a limit that is allowed")
+    request = requests.Request("GET", HOME).prepare()
+    for call in (
+        lambda: session.get(HOME, **{name: wrong}),
+        lambda: session.post(HOME, json={}, **{name: wrong}),
+        lambda: session.send(request, **{name: wrong}),
+    ):
+        with pytest.raises(errors.ConfigError) as caught:
+            call()
+        assert str(caught.value) == str(expected)
+        assert caught.value.setting == name
+    assert len(network.sent[0]) == 1
+    assert session.get(HOME).status_code == 200  # and nothing of it sticks
+
+
+@pytest.mark.parametrize("most", [100, None])
+@pytest.mark.parametrize("stream", [False, True])
+def test_interim_answers_without_end_are_not_read_on(network, way, clock, most, stream):
+    with Session(max_response_bytes=most, clock=clock) as session:
+        warm(session, network, b"HTTP/1.1 100 Continue\r\n\r\n" * 60_000 + reply())
+        with pytest.raises(errors.MalformedResponseError, match="head of the answer does not end"):
+            session.get(HOME, stream=stream)
+        assert network.sockets[0].closed
+
+
+# -- unpacking takes time, too -----------------------------------------------------------------------------------
+
+
+class _Slow:
+    """A clock that goes on by a second with each look."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def monotonic(self):
+        self.clock.advance(1)
+        return self.clock.monotonic()
+
+    def __getattr__(self, name):
+        return getattr(self.clock, name)
+
+
+PACKED = {
+    "gzip": gzip.compress(bytes(5_000_000)),
+    "deflate": zlib.compress(bytes(5_000_000)),
+    "gzip, gzip": gzip.compress(gzip.compress(bytes(5_000_000))),
+}
+
+
+@pytest.mark.parametrize("encoding", PACKED)
+@pytest.mark.parametrize("most", [None, 10_000_000])
+def test_the_total_time_ends_the_unpacking_too(clock, network, way, monkeypatch, encoding, most):
+    with Session(clock=clock, max_response_bytes=most) as session:
+        body = reply(PACKED[encoding], headers=[("Content-Encoding", encoding)])
+        warm(session, network, body, reply())
+        assert len(session.get(HOME, total_timeout=5).content) == 5_000_000
+        network.sockets[0].inbox.clear()
+    with Session(clock=_Slow(clock), max_response_bytes=most, max_idle=1e6) as session:
+        warm(session, network, body)
+        # Enough for what is done before: five looks at most, and for the first steps of unpacking.
+        with pytest.raises(requests.RequestException) as caught:
+            session.get(HOME, total_timeout=8)
+        assert isinstance(caught.value, errors.ResponseTimeoutError)
+        assert isinstance(caught.value, requests.Timeout)
+
+
+def test_the_total_time_ends_a_stream_that_unpacks(clock, network):
+    with Session(clock=clock) as session:
+        network.scripts.append([reply(PACKED["gzip"], headers=[("Content-Encoding", "gzip")]), reply(b"next")])
+        response = session.get(HOME, stream=True, total_timeout=5)
+        chunks = response.iter_content(65536)
+        assert len(next(chunks)) == 65536
+        clock.advance(6)
+        with pytest.raises(requests.RequestException) as caught:
+            next(chunks)
+        assert isinstance(caught.value, errors.ResponseTimeoutError)
+        network.scripts.append([reply(b"next")])  # should the connection be closed
+        assert session.get(HOME).content == b"next"
+
+
+# -- secrets in texts ------------------------------------------------------------------------------------------
+
+
+SECRETS = ("s3cret", "passw0rd", "sig-nature")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "venue.test/orders?key=s3cret",
+        "//venue.test/orders?key=s3cret",
+        "me:passw0rd@venue.test/orders?key=s3cret",
+        "me:passw0rd@venue.test//orders?key=s3cret",
+        "http://?key=s3cret",
+        "http://me:passw0rd@/?key=s3cret",
+        "http://me:passw0rd@venue.test:port/?key=s3cret#sig-nature",
+        "http://me:pa/passw0rd@venue.test/?key=s3cret",
+        "ftp://s3cret@venue.test/",
+        "http://me:?passw0rd@venue.test/?key=s3cret",
+        "http://me:#passw0rd@[venue.test/?key=s3cret",
+        "http://[::1/?key=s3cret",
+        "http://[::1/?key='s3cret\"",
+        "http://\N{SNOWMAN}:x/?key=s3cret",
+        "ftp://me:passw0rd@venue.test/?key=s3cret",
+        "wss://me:passw0rd@venue.test/?key=s3cret#sig-nature",
+        b"ftp://me:passw0rd@venue.test/?key=s3cret",
+        "http://*venue.test/?key=s3cret",
+        "http://.venue.test/?key=s3cret",
+    ],
+)
+@pytest.mark.parametrize("asked", ["request", "prepare", "send"])
+def test_an_error_about_a_url_is_requests_own_and_shows_no_secret(session, plain, url, asked):
+    def call(session):
+        if asked == "request":
+            session.get(url)
+        elif asked == "prepare":
+            session.get_adapter(session.prepare_request(requests.Request("GET", url)).url)
+        else:
+            request = requests.Request("GET", "http://venue.test/").prepare()
+            request.url = url if isinstance(url, str) else url.decode()
+            session.send(request)
+
+    try:
+        call(plain)
+    except (ValueError, urllib3.exceptions.HTTPError, requests.RequestException) as error:
+        expected = error
+    else:
+        return  # it can be prepared
+    if asked == "prepare" and isinstance(expected, requests.exceptions.InvalidSchema):
+        return  # get_adapter is requests' own
+    with pytest.raises((ValueError, requests.RequestException)) as caught:
+        call(session)
+    assert isinstance(caught.value, type(expected) | errors.NotSentError)
+    trace = "".join(traceback.format_exception(caught.value))
+    shown = [line for line in trace.splitlines() if "Error" in line or "Invalid" in line or "Missing" in line]
+    assert not [secret for secret in SECRETS if secret in "".join(shown)]
+
+
+def test_an_error_about_a_url_shows_what_is_no_secret(session):
+    with pytest.raises(requests.exceptions.InvalidURL, match=r"^Invalid URL 'http://venue.test:port/orders': it cannot be parsed$"):
+        session.get("http://venue.test:port/orders?key=s3cret")
+    with pytest.raises(requests.exceptions.MissingSchema, match=r"^Invalid URL 'venue.test/orders': No scheme supplied; "):
+        session.get("venue.test/orders?key=s3cret")
+    with pytest.raises(requests.exceptions.InvalidSchema, match=r"^Invalid URL 'ftp://venue.test/@me': No connection adapters"):
+        session.get("ftp://me:passw0rd@venue.test/@me?key=s3cret")
+
+
+def test_an_error_about_a_redirects_url_shows_no_secret(session, network, way):
+    for location in ("ftp://me:passw0rd@venue.test/?key=s3cret", "http://me:passw0rd@[::1/?key=s3cret"):
+        warm(session, network, reply(b"", "302 Found", [("Location", location)]))
+        with pytest.raises((requests.RequestException, ValueError)) as caught:
+            session.get(HOME + "?key=s3cret")
+        assert not [secret for secret in SECRETS if secret in str(caught.value)]
+        session.close()
+
+
+def test_raise_for_status_shows_the_url_without_its_query(session, network, way):
+    warm(session, network, reply(b"", "404 Not Found"), reply(b"", "503 Busy for url: x"), reply())
+    for status in (404, 503):
+        answer = session.get(HOME + "orders?key=s3cret#sig-nature")
+        with pytest.raises(requests.HTTPError, match=f"{status} .* for url: http://venue.test/orders$") as caught:
+            answer.raise_for_status()
+        assert caught.value.response is answer
+    session.get(HOME).raise_for_status()
+
+
+# -- fork -------------------------------------------------------------------------------------------------------
+
+
+def test_a_child_does_not_wait_for_a_thread_of_its_parent_that_was_inside_the_cookies(session, network, way):
+    with session.cookies._cookies_lock:
+        thread = Background(session.renew_in_child)  # as in a child: the holder of the lock is not there
+        thread.result()
+        assert Background(session.cookies._cookies_lock.acquire, False).result()
 
 
 # -- Ctrl-C -------------------------------------------------------------------------------------------------------

@@ -18,26 +18,12 @@ from hireliab.exchange import http_session
 from hireliab.exchange._http_adapter import Adapter
 from hireliab.exchange._http_wire import Watched
 from hireliab.exchange.http_session import Session
-from tests.support.http_fakes import Network, reply
+from tests.support.http_fakes import reply
 
 HOME = "http://venue.test/"
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch, tmp_path):
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.fixture
-def network(monkeypatch):
-    network = Network(monkeypatch)
-    yield network
-    network.close()
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 @pytest.fixture

@@ -110,6 +110,10 @@ def test_quirks_of_an_add_answer_are_read():
     assert order.price is None and order.average_price is None and order.filled == 0
 
 
+def test_a_fee_that_is_null_is_no_fee():
+    assert values.order(order_row(fee=None), what="x").fee == 0
+
+
 def test_a_row_without_market_is_known_by_its_display_names():
     row = order_row(srcCurrency="Bitcoin", dstCurrency="\ufdfc")
     del row["market"]

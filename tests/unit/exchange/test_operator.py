@@ -554,11 +554,29 @@ def test_a_pipeline_is_asked_to_cancel_without_waiting_for_it():
     assert later() is None
     go.set()
     for thread in threading.enumerate():
-        if thread.name == "hireliab.txn.cancel-T":
+        if thread.name == "hireliab.txn.operator-cancel-T":
             thread.join(5)
     with pytest.raises(InvalidOrderError, match="no such order"):
         later()
-    assert name == [("T", "hireliab.txn.cancel-T")]
+    assert name == [("T", "hireliab.txn.operator-cancel-T")]
+
+
+def test_a_pipeline_is_asked_to_sweep_without_waiting_for_it():
+    """The resolver's thread asks: while a long history is listed it must go on deciding and cancelling."""
+    go = threading.Event()
+
+    class Desk:
+        def sweep_orphans(self):
+            go.wait(5)
+            return ()
+
+    later = handlers(Desk())["sweep"]({})
+    assert later() is None
+    go.set()
+    for thread in threading.enumerate():
+        if thread.name == "hireliab.txn.operator-sweep":
+            thread.join(5)
+    assert later() == {"orphans": []}
 
 
 def test_everything_becomes_json():
@@ -653,6 +671,15 @@ def test_offline_words_that_contradict_change_nothing(journal, clock, more):
     with pytest.raises((ConfigError, InvalidOrderError)):
         say(journal, clock, **more)
     assert journal.get("0" * 26) == before
+
+
+@pytest.mark.parametrize("as_", ["failed", "cancelled"])
+def test_offline_what_the_exchange_showed_filled_was_not_unfilled(journal, clock, as_):
+    before = row(journal, State.UNKNOWN, order_id="7", filled=Decimal("0.2"))
+    with pytest.raises(InvalidOrderError, match="showed 0.2 of it filled"):
+        say(journal, clock, as_)
+    assert journal.get("0" * 26) == before
+    assert say(journal, clock, filled="0.2").verdict is Verdict.PARTIAL
 
 
 def test_offline_an_order_of_another_transaction_is_refused_and_no_step_is_kept(journal, clock):

@@ -64,3 +64,13 @@ def test_a_health_that_fails_does_not_stop_the_resolver(clock, exchange, make):
     transaction = market(pipeline)
     finish(clock, pipeline, transaction)
     assert decide(clock, transaction).verdict is Verdict.COMPLETED
+
+
+def test_a_resolver_that_ends_after_the_stop_writes_no_more(clock, exchange, make, tmp_path):
+    """A read may keep its thread longer than stop() waits for it."""
+    pipeline = make(operator_interval=1.0)
+    finish(clock, pipeline, limit(pipeline))
+    pipeline.stop()
+    clock.advance(60.0)
+    pipeline._on_resolver_step()
+    assert json.loads((tmp_path / "journal" / "status.json").read_text())["state"] == "stopped"

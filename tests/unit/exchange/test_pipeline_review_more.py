@@ -16,6 +16,7 @@ from hireliab.errors import (
     ThrottledError,
 )
 from hireliab.exchange import _admission
+from hireliab.exchange._conclusion import conclude
 from hireliab.exchange.adapter import Order, OrderStatus
 from hireliab.exchange.enhanced_nobitex_adapter import EnhancedNobitexAdapter
 from hireliab.exchange.sqlite_journal import SQLiteJournal
@@ -64,7 +65,7 @@ def test_a_key_whose_recovered_transaction_is_decided_meanwhile(clock, exchange,
         from hireliab.exchange.adapter import OrderStatus
 
         exchange.change(order_id, status=OrderStatus.DONE, filled=row.order.amount)
-        again._resolver.found(recovered, exchange.orders[order_id])  # the resolver, right now
+        conclude(recovered, exchange.orders[order_id], ledger=again._ledger)  # the resolver, right now
         return row
 
     again._journal.find_key = raced

@@ -3,7 +3,6 @@
 import pytest
 
 from hireliab.errors import PoolCreateError, PoolDownError, PoolError
-from hireliab.exchange.connection_pool import ConnectionPool
 from tests.support.pools import Gate, Maker, other_thread, waiting
 from tests.support.together import Background
 
@@ -11,21 +10,6 @@ from tests.support.together import Background
 @pytest.fixture
 def make():
     return Maker()
-
-
-@pytest.fixture
-def pool_of(clock, make):
-    pools = []
-
-    def build(factory=None, *, clock=clock, **config):
-        config.setdefault("min_connections", 0)
-        pool = ConnectionPool(name="p", create_client_func=factory or make, config=config, clock=clock)
-        pools.append(pool)
-        return pool
-
-    yield build
-    for pool in pools:
-        pool.stop(timeout=0)
 
 
 # -- the other side is down (9) -------------------------------------------------------------------------------------

@@ -18,21 +18,6 @@ def make():
     return Maker()
 
 
-@pytest.fixture
-def pool_of(clock, make):
-    pools = []
-
-    def build(factory=None, **config):
-        config.setdefault("min_connections", 0)
-        pool = ConnectionPool(name="p", create_client_func=factory or make, config=config, clock=clock)
-        pools.append(pool)
-        return pool
-
-    yield build
-    for pool in pools:
-        pool.stop(timeout=0)
-
-
 # -- self-deadlock (18) ---------------------------------------------------------------------------------------------
 
 

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from hireliab.errors import ClosedError, JournalError, JournalLockedError
-from hireliab.exchange.adapter import Account, Order, OrderStatus
+from hireliab.errors import ClosedError, JournalError, JournalLockedError, ResponseTimeoutError
+from hireliab.exchange.adapter import Account, Order, OrderStatus, Unavailable
 from hireliab.exchange.sqlite_journal import SQLiteJournal
 from hireliab.exchange.transaction import Proof, Record, State, Verdict
 from hireliab.exchange.transaction_verification import TransactionVerificationPipeline
@@ -129,6 +129,20 @@ def test_a_resting_order_is_followed_after_the_restart(clock, exchange, start, l
     pipeline = start()
     exchange.change(placed.order_id, status=OrderStatus.DONE, filled=Decimal("0.5"))
     clock.advance_until(lambda: pipeline.get("T1").record.order_status == "Done")
+
+
+def test_a_first_order_has_a_baseline_although_the_newest_id_could_not_be_read_at_the_start(clock, exchange, start):
+    """Without one every listing of a lost order goes through the account's whole history, or has too many pages."""
+    exchange._accept(Order(symbol="BTC/USDT", side="buy", type="limit", amount=Decimal(1), price=Decimal(100)), "fill")
+    (old,) = exchange.orders
+    newest = exchange.newest_order_id
+    exchange.newest_order_id = lambda: Unavailable(ResponseTimeoutError("once"))
+    pipeline = start()
+    pipeline.start()  # the open orders could be listed
+    exchange.newest_order_id = newest
+    transaction = market(pipeline)
+    finish(clock, pipeline, transaction)
+    assert transaction.record.baseline == old
 
 
 def test_an_absent_order_is_watched_after_the_restart(clock, exchange, start, left):

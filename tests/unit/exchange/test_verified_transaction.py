@@ -393,7 +393,7 @@ def test_a_look_up_that_sees_closed_orders_ends_in_absent_after_the_bound_and_no
     assert clock.monotonic() - began >= 70.0 + 10.0
 
 
-def test_an_error_of_the_look_up_is_never_a_no(make, venue, run, clock):
+def test_an_error_of_the_look_up_is_never_a_no_and_is_said_once(make, venue, run, clock, caplog):
     pipeline = make(verification_timeout=5.0)
     place = verified_transaction(pipeline, name=NAME, find=venue.find, finds_closed=True)(venue.place_order)
     venue.script.append(lost())
@@ -403,6 +403,13 @@ def test_an_error_of_the_look_up_is_never_a_no(make, venue, run, clock):
     looks = len(venue.looks)
     clock.advance_until(lambda: len(venue.looks) > looks + 30, limit=36000)
     assert pipeline.get(caught.value.transaction_id).state is State.UNKNOWN
+    assert [r.levelname for r in caplog.records if "its look-up failed" in r.getMessage()] == ["WARNING"]
+    venue.blind, venue.hidden = None, True
+    before = len(venue.looks)
+    clock.advance_until(lambda: len(venue.looks) > before, limit=36000)
+    venue.blind = ApiError("maintenance")
+    clock.advance_until(lambda: len(venue.looks) > before + 4, limit=36000)
+    assert len([r for r in caplog.records if "its look-up failed" in r.getMessage()]) == 2
 
 
 def test_a_look_up_without_a_client_order_id_never_proves_absence(make, run, clock):

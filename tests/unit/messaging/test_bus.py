@@ -16,6 +16,7 @@ from hireliab.messaging.bus import (
     topic_matches,
 )
 from hireliab.testing import FakeClock
+from tests.support.together import Background, together
 
 
 @pytest.mark.parametrize(
@@ -148,11 +149,18 @@ def test_a_good_outcome_is_the_result(status):
     assert receipt.result(0) is status
 
 
-@pytest.mark.parametrize("status", [PublishStatus.RETURNED, PublishStatus.NACKED, PublishStatus.REJECTED])
+@pytest.mark.parametrize("status", [PublishStatus.RETURNED, PublishStatus.REJECTED])
 def test_a_definite_no_raises_and_says_that_nobody_will_see_it(status):
     receipt = _receipt()
     receipt.settle(status, "why")
     with pytest.raises(BusError, match=rf"{status.value} \(why\); nobody will see it"):
+        receipt.result(0)
+
+
+def test_a_refusal_of_one_queue_raises_that_another_may_hold_it():
+    receipt = _receipt()
+    receipt.settle(PublishStatus.NACKED, "full")
+    with pytest.raises(UnconfirmedPublishError, match=r"nacked \(full\), another queue may hold it"):
         receipt.result(0)
 
 
@@ -194,3 +202,13 @@ def test_settling_wakes_a_waiter():
     receipt.settle(PublishStatus.CONFIRMED)
     thread.join(10)
     assert outcome == [PublishStatus.CONFIRMED]
+
+
+def test_of_many_that_settle_one_receipt_one_wins():
+    for _ in range(50):
+        receipt = _receipt()
+        waiting = Background(receipt.wait, 10)
+        won = together(4, lambda i, receipt=receipt: receipt.settle(PublishStatus.NACKED, str(i)))
+        assert sorted(won) == [False, False, False, True]
+        assert receipt.reason == str(won.index(True))
+        assert waiting.result() is PublishStatus.NACKED

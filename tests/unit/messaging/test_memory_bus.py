@@ -9,6 +9,7 @@ from hireliab.errors import BusError, BusFullError, ClosedError, ConfigError
 from hireliab.messaging.bus import PublishStatus, Reject
 from hireliab.messaging.memory_bus import InMemoryMessageBus, MemoryBusConfig
 from hireliab.testing import FakeClock
+from tests.support.together import Background
 
 CAP = 10.0  # real seconds after which a hang is a failure
 
@@ -89,7 +90,7 @@ def test_a_failed_message_is_redelivered_after_its_delays_and_then_dead_lettered
     assert seen[2:] == [(3, True, 6.0)]
     assert clock.next_deadline() is None
     status = queue_of(bus, "a")
-    assert (status.failures, status.dead_lettered, status.retrying) == (3, 1, 0)
+    assert (status.failures, status.dead_lettered, status.retrying, status.redelivered) == (3, 1, 0, 2)
     (letter,) = bus.dead_letters()
     assert (letter.message.id, letter.message.attempt, letter.pattern, letter.group) == ("m1", 3, "a", None)
     assert letter.reason == "ValueError: no"
@@ -265,7 +266,7 @@ def test_a_full_queue_refuses_at_once_and_nobody_gets_the_message(make, clock):
     slow.wait_entered()
     bus.publish("a", 2)
     clock.wait_parked(1)
-    with pytest.raises(BusFullError, match=r"queue of .a. holds 2 messages, .a. was not published"):
+    with pytest.raises(BusFullError, match=r"queue of .a. holds 2 messages of 2 bytes, .a. was not published"):
         bus.publish("a", 3)
     bus.publish("b", 4)
     clock.wait_parked(1)
@@ -273,6 +274,33 @@ def test_a_full_queue_refuses_at_once_and_nobody_gets_the_message(make, clock):
     assert bus.status().full == 1
     assert queue_of(bus, "a").accepted == 2
     slow.go.release(2)
+
+
+def test_a_queue_is_full_by_its_bytes_too_and_each_end_gives_them_back(make, clock):
+    bus = make(queue_size=100, max_message_bytes=10, queue_bytes=10, retry_delays=[0.0])
+    held = Held()
+
+    def handler(message):
+        held(message)
+        if message.data == "reject":
+            raise Reject
+        if message.data == "raise":
+            raise ValueError
+
+    bus.subscribe("a", handler)
+    for data, deliveries in (("return", 1), ("reject", 1), ("raise", 2)):
+        bus.publish("a", data)
+        for _ in range(deliveries):
+            held.wait_entered()
+            with pytest.raises(BusFullError):
+                bus.publish("a", "xyz")
+            held.go.release()
+        clock.wait_parked(1)
+    bus.publish("a", "x" * 8)
+    held.wait_entered()
+    with pytest.raises(BusFullError):
+        bus.publish("a", "")
+    held.go.release()
 
 
 def test_a_publisher_waits_for_room_at_most_its_timeout(make, clock):
@@ -612,6 +640,21 @@ def test_stop_wakes_a_publisher_that_waits_for_room(make, clock):
     held.go.release()
 
 
+def test_a_signal_handler_may_use_a_bus_whose_lock_its_thread_has(make, clock):
+    bus, seen = make(), []
+
+    def interrupted():
+        # A signal handler runs in the main thread, in the middle of what that was doing.
+        with bus._lock:
+            bus.subscribe("a", lambda m: seen.append(m.data))
+            assert bus.publish("a", 1).status is PublishStatus.CONFIRMED
+            bus.stop(0.0)
+            return bus.status().state
+
+    assert Background(interrupted).result() == "stopped"
+    bus.stop(CAP)
+
+
 def test_first_use_starts_the_bus_and_a_with_block_stops_it(clock):
     bus = InMemoryMessageBus(clock=clock)
     assert bus.status().state == "new"
@@ -657,9 +700,13 @@ async def _coroutine(message):
     pass
 
 
-@pytest.mark.parametrize("handler", [_coroutine, _AsyncCallable()])
-def test_a_coroutine_function_is_refused_as_handler(make, handler):
-    with pytest.raises(ConfigError, match="without async"):
+def _generator(message):
+    yield message
+
+
+@pytest.mark.parametrize("handler", [_coroutine, _AsyncCallable(), _generator])
+def test_what_would_not_run_when_called_is_refused_as_handler(make, handler):
+    with pytest.raises(ConfigError, match="bus: handler.*function, its work would run after the call"):
         make().subscribe("a", handler)
 
 
@@ -709,6 +756,7 @@ def test_when_no_thread_can_be_started_nothing_stays_subscribed(make, monkeypatc
     [
         {"queue_size": 0},
         {"max_message_bytes": 0},
+        {"queue_bytes": 1_048_575},
         {"retry_delays": "1"},
         {"retry_delays": [-1]},
         {"dead_letters": -1},
@@ -725,3 +773,67 @@ def test_a_config_object_is_taken_as_it_is():
     config = MemoryBusConfig(retry_delays=[1])
     assert config.retry_delays == (1.0,)
     assert InMemoryMessageBus(config=config).status().state == "new"
+
+
+# -- in order -----------------------------------------------------------------------------------------------------
+
+
+def test_in_order_a_message_that_waits_for_its_retry_holds_up_those_behind_it(make, clock):
+    bus = make(retry_delays=[1.0])
+    seen = []
+
+    def handler(message):
+        seen.append((message.data, message.attempt))
+        if message.data == "bad" and message.attempt == 1:
+            raise ValueError
+
+    bus.subscribe("a", handler, in_order=True)
+    for data in ("bad", "good 1", "good 2"):
+        bus.publish("a", data)
+    clock.wait_parked(1)
+    assert seen == [("bad", 1)]
+    assert (queue_of(bus, "a").retrying, queue_of(bus, "a").queued) == (1, 2)
+    clock.advance(1.0)
+    clock.wait_parked(1)
+    assert seen[1:] == [("bad", 2), ("good 1", 1), ("good 2", 1)]
+
+
+def test_in_order_the_member_that_was_there_first_handles_and_the_others_stand_by(make, clock):
+    bus = make()
+    first, second = [], []
+    leaving = bus.subscribe("a", first.append, group="g", in_order=True)
+    clock.wait_parked(1)
+    bus.subscribe("a", second.append, group="g", in_order=True)
+    clock.wait_parked(2)
+    first_queue, (one, two) = bus._queues[0], bus._queues[0].members
+    for data in range(3):
+        bus.publish("a", data)
+        clock.wait_parked(2)
+    with bus._lock:
+        first_queue.ready.append(None)
+        assert (first_queue.may_take_locked(one), first_queue.may_take_locked(two)) == (True, False)
+        first_queue.ready.pop()
+    assert ([message.data for message in first], second) == ([0, 1, 2], [])
+    assert leaving.unsubscribe(CAP)
+    bus.publish("a", 3)
+    clock.wait_parked(1)
+    assert [message.data for message in second] == [3]
+
+
+def test_in_order_nothing_overtakes_what_fails_while_the_bus_stops(make, clock):
+    bus, held = make(), Held()
+
+    def fail(message):
+        held(message)
+        raise ValueError("no")
+
+    bus.subscribe("a", fail, in_order=True)
+    for data in range(3):
+        bus.publish("a", data)
+    held.wait_entered()
+    stopping = Background(bus.stop, CAP)
+    clock.wait_parked(1)
+    held.go.release(3)
+    stopping.result()
+    assert [message.data for message in held.seen] == [0]
+    assert queue_of(bus, "a").unfinished == 3

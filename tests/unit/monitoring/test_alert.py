@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import pytest
 
-from hireliab.monitoring.alert import Alert, AlertLevel, AlertReceipt, AlertSource, make_alert
+from hireliab.monitoring.alert import Alert, AlertLevel, AlertReceipt, AlertSource, alert_from_dict, make_alert
 
 
 def make(**changes):
@@ -95,7 +95,16 @@ def test_an_alert_is_frozen_and_its_dictionary_is_fresh_json():
     assert json.loads(json.dumps(second)) == {
         "id": "a1", "time": 1.0, "source": "risk", "level": "info", "title": "t", "message": "m",
         "context": {"a": [1, {"b": None}]}, "dedup_key": "k", "notes": [],
+        "count": 1, "since": None, "also": [], "resolved": False, "replayed": False,
     }  # fmt: skip
+    assert alert_from_dict(second) == alert
+
+
+def test_a_dictionary_of_a_newer_version_is_read_too():
+    alert = make(source="my bot", dedup_key="k")
+    assert alert_from_dict({**alert.to_dict(), "colour": "red"}) == alert
+    old = {key: value for key, value in alert.to_dict().items() if key not in ("count", "since", "also", "resolved")}
+    assert alert_from_dict(old) == alert
 
 
 def test_defaults_are_empty_and_shared_safely():

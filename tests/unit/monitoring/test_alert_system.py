@@ -1,13 +1,15 @@
 import gc
+import itertools
 import logging
 import os
 import sys
 import threading
+import weakref
 
 import pytest
 
 from hireliab.errors import ClosedError, ConfigError
-from hireliab.monitoring import _channel_worker, alert_system
+from hireliab.monitoring import alert_system
 from hireliab.monitoring.alert_system import AlertConfig, AlertLevel, AlertReceipt, AlertSource, AlertSystem
 from hireliab.testing import FakeClock
 
@@ -35,6 +37,7 @@ def make(clock):
 
     def make(thresholds=None, size=1000, **channels):
         config = {"channels": channels, "level_thresholds": thresholds or {}, "queue_size": size}
+        config |= {"spool": False, "group_wait": 0}
         system = AlertSystem(config, clock=clock)
         systems.append(system)
         return system
@@ -65,20 +68,25 @@ class Held:
         return [alert.title for alert in self.alerts]
 
 
-def send(system, title="t", level="error", **more):
+_titles = itertools.count()
+
+
+def send(system, title=None, level="error", **more):
+    title = f"t{next(_titles)}" if title is None else title
     return system.send_alert(source="system", level=level, title=title, message="m", **more)
 
 
 def channel(system, name="mine"):
     status = system.status().channels[name]
-    assert status.accepted == (status.queued + status.in_flight + status.delivered + status.failed + status.dropped)
+    waiting = status.queued + status.held + status.in_flight + status.spooled
+    assert status.accepted == waiting + status.delivered + status.failed + status.dropped + status.deduplicated
     return status
 
 
-def stuck(system, held):
+def stuck(system, held, title="held"):
     """Let the only thread of `held` take one alert and hold it."""
     system.start()
-    send(system, "held", level="critical")
+    send(system, title, level="critical")
     held.wait_entered()
 
 
@@ -126,12 +134,12 @@ async def _coroutine(alert):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"channels": {"email": True}}, "'email' cannot be True yet, it comes with the alert issue"),
-        ({"channels": {"telegram": True}}, "'telegram' cannot be True yet"),
+        ({"channels": {"email": True}}, "'email' is True, but HIRELIAB_EMAIL_URL is not set"),
+        ({"channels": {"telegram": True}}, "'telegram' is True, but HIRELIAB_TELEGRAM_URL is not set"),
         ({"channels": {"consol": True}}, "did you mean 'console'"),
         ({"channels": {"emial": False}}, "did you mean 'email'"),
-        ({"channels": {"mine": None}}, "'mine' must be True, False or a callable"),
-        ({"channels": {"email": {"host": "x"}}}, "'email' must be True, False or a callable"),
+        ({"channels": {"mine": None}}, "'mine' must be True, False, a callable or a mapping"),
+        ({"channels": {"email": "x"}}, "'email' must be True, False, a callable or a mapping"),
         ({"channels": {"mine": _coroutine}}, "coroutine function"),
         ({"channels": {"": print}}, "channels must be a printable text"),
         ({"channels": ["console"]}, "channels must be a mapping"),
@@ -169,7 +177,7 @@ def test_each_channel_gets_the_levels_that_it_wants(make, clock):
         receipt = send(system, level="error")
         assert receipt.channels == ("low",)
         assert send(system, level="critical").channels == ("low", "high")
-        clock.wait_parked(2)
+        clock.wait_parked(3)
     assert sorted(a.level.name for a in low) == ["CRITICAL", "ERROR"]
     assert [a.level.name for a in high] == ["CRITICAL"]
     assert channel(system, "high").below_threshold == 1
@@ -186,7 +194,7 @@ def test_channels_run_on_named_daemon_threads_never_on_the_caller(make, clock):
     threads = []
     with make(mine=lambda a: threads.append(threading.current_thread())) as system:
         send(system)
-        clock.wait_parked(1)
+        clock.wait_parked(2)
     (thread,) = threads
     assert thread is not threading.current_thread()
     assert thread.name == "hireliab.alerts.mine"
@@ -202,7 +210,7 @@ def test_alerts_before_start_wait_for_it(make, clock):
     assert channel(system).state == "not_started"
     system.start()
     system.start()
-    clock.wait_parked(1)
+    clock.wait_parked(2)
     assert [a.id for a in got] == [receipt.id]
     assert (system.status().state, channel(system).state) == ("running", "ready")
 
@@ -226,7 +234,7 @@ def test_the_most_important_alert_goes_first_and_equals_keep_their_order(make, c
     for number, level in enumerate(["info", "critical", "debug", "error", "info", "critical"]):
         send(system, f"{level} {number}", level=level)
     system.start()
-    clock.wait_parked(1)
+    clock.wait_parked(2)
     assert [a.title for a in got] == ["critical 1", "critical 5", "error 3", "info 0", "info 4", "debug 2"]
 
 
@@ -271,6 +279,7 @@ def test_even_an_error_of_our_own_does_not_reach_the_caller(make, monkeypatch):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(alert_system, "make_alert", broken)
+    monkeypatch.setattr(alert_system, "rescue_alert", broken)
     receipt = send(make(mine=print))
     assert (receipt.accepted, receipt.reason) == (False, "error")
 
@@ -293,30 +302,37 @@ def test_secrets_are_masked_everywhere(make, clock, caplog, capsys):
 
     with make(mine=got.append, console=True, leak=leak) as system:
         receipt = send(system, f"t {SECRET}", context={"api_secret": "s3cr3t", "a": SECRET}, dedup_key=SECRET)
-        clock.wait_parked(3)
+        clock.wait_parked(4)
         seen = f"{system.status()}{got}{caplog.text}{capsys.readouterr().err}{receipt}"
-        assert channel(system, "leak").failed == 1
+        assert channel(system, "leak").retries == 1
     assert "ValueError" in seen
     for secret in (SECRET, "s3cr3t", "A" * 35):
         assert secret not in seen
 
 
-def test_a_finaliser_may_send_while_the_same_thread_is_sending(make, monkeypatch):
-    system = make(mine=print)
-    worker = system._workers[0]
+@pytest.mark.parametrize("level", ["info", "critical"])
+@pytest.mark.parametrize("moment", ["offer", "push"])
+def test_a_finaliser_may_send_while_the_same_thread_is_sending(make, clock, level, moment):
+    got = []
+    system = make(mine=got.append)
+    desk = system._crew.workers[0]._desk
+    inner = getattr(desk, moment)
     nested = []
 
-    class Levels(dict):
-        def __getitem__(self, level):  # runs inside put(), with its lock held, as a signal handler may
-            if not nested:
-                nested.append(None)
-                nested[0] = send(system, "nested")
-            return super().__getitem__(level)
+    def interrupted(*args, **given):  # runs with the channel's lock held, as a signal handler may
+        if not nested:
+            nested.append(None)
+            nested[0] = send(system, "nested", level=level)
+        return inner(*args, **given)
 
-    worker._levels = Levels(worker._levels)
+    setattr(desk, moment, interrupted)
     assert send(system, "outer").accepted
     assert nested[0].accepted
-    assert channel(system).queued == 2
+    assert nested[0].channels == ("mine",)
+    system.start()
+    system.stop()
+    assert sorted(alert.title for alert in got) == ["nested", "outer"]
+    assert channel(system).delivered == 2
 
 
 # -- full queues --------------------------------------------------------------------------------------------------
@@ -367,7 +383,7 @@ def test_drops_are_reported_to_the_channel_when_it_works_again(make, clock, capl
     for level in ("info", "info", "error", "info"):
         send(system, level=level)
     held.go.release(10)
-    clock.wait_parked(1)
+    clock.wait_parked(2)
     (report,) = [a for a in held.alerts if "dropped" in a.title]
     assert report.title == "3 alerts dropped"
     assert "3 INFO" in report.message
@@ -387,25 +403,27 @@ def test_drops_are_reported_once_a_minute_and_at_stop(make, clock):
     def reports():
         return [a.title for a in held.alerts if "dropped" in a.title]
 
+    def hold_again(title):
+        held.go = threading.Semaphore(0)
+        held.entered = threading.Semaphore(0)
+        stuck(system, held, title)
+
     drop()
     held.go.release(100)
-    clock.wait_parked(1)
+    clock.wait_parked(2)
     assert len(reports()) == 1
-    held.go = threading.Semaphore(0)
-    held.entered = threading.Semaphore(0)
-    stuck(system, held)
+    hold_again("second")
     drop()
     drop()
     held.go.release(100)
-    clock.wait_parked(1)
+    clock.wait_parked(2)
+    clock.advance(59.9)
+    clock.wait_parked(2)
     assert len(reports()) == 1  # the second report is due 60 s after the first
-    assert clock.next_deadline() == 60.0
-    clock.advance(60.0)
-    clock.wait_parked(1)
+    clock.advance(0.2)
+    clock.wait_parked(2)
     assert reports()[1:] == ["3 alerts dropped"]
-    held.go = threading.Semaphore(0)
-    held.entered = threading.Semaphore(0)
-    stuck(system, held)
+    hold_again("third")
     drop()
     held.go.release(100)
     system.stop(None)
@@ -426,12 +444,15 @@ def test_a_report_that_fails_is_told_later(make, clock):
     send(system, level="info")
     send(system, level="info")
     held.go.release(100)
-    clock.wait_parked(1)
+    clock.wait_parked(2)
     assert fail == []
-    assert clock.next_deadline() == 60.0
-    clock.advance(60.0)
-    clock.wait_parked(1)
-    assert held.titles[-1] == "1 alerts dropped"
+    clock.advance(59.9)
+    clock.wait_parked(2)
+    assert "dropped" not in held.titles[-1] or len(held.titles) == 3
+    before = len(held.titles)
+    clock.advance(0.2)
+    clock.wait_parked(2)
+    assert held.titles[before:] == ["1 alerts dropped"]
 
 
 def test_a_last_report_that_fails_does_not_keep_the_thread(make):
@@ -456,16 +477,16 @@ def test_the_other_channels_are_told_at_once_and_once_a_minute(make, clock):
     system.start()
     send(system, "held", level="critical")
     held.wait_entered()
-    clock.wait_parked(1)  # the other channel has sent its copy: its own short queue is empty
+    clock.wait_parked(2)  # the other channel has sent its copy: its own short queue is empty
     for _ in range(5):
         send(system, level="info")
-    clock.wait_parked(1)
+    clock.wait_parked(2)
     told = [a for a in other if a.title != "held"]
     assert [a.title for a in told] == ["alert channel 'mine' drops alerts"]
     assert told[0].level is AlertLevel.ERROR
     clock.advance(60.0)
     send(system, level="info")
-    clock.wait_parked(1)
+    clock.wait_parked(2)
     assert len(other) == 3
     held.go.release(100)
 
@@ -484,14 +505,18 @@ def test_a_channel_that_raises_is_logged_counted_and_goes_on(make, clock, caplog
 
     with make(mine=bad, good=good.append) as system:
         receipt = send(system, "first")
-        clock.wait_parked(2)
+        clock.wait_parked(3)
         assert channel(system).state == "degraded"
         assert channel(system).last_error == f"{error.__name__}: why"
         send(system, "second")
-        clock.wait_parked(2)
+        clock.wait_parked(3)
         assert channel(system).state == "ready"
-        assert (channel(system).failed, channel(system).delivered) == (1, 1)
+        assert (channel(system).retries, channel(system).delivered, channel(system).queued) == (1, 1, 1)
+        clock.advance(1.0)
+        clock.wait_parked(3)
     assert len(good) == 2
+    assert [alert.title for alert in got] == ["first", "second", "first"]
+    assert got[0].id == got[2].id
     (record,) = caplog.records
     assert receipt.id in record.getMessage()
     assert "Traceback" in record.getMessage()
@@ -504,7 +529,7 @@ def test_a_dead_channel_logs_one_line_an_alert_and_one_traceback_an_outage(make,
     with make(mine=dead) as system:
         for _ in range(3):
             send(system)
-        clock.wait_parked(1)
+        clock.wait_parked(2)
     messages = [record.getMessage() for record in caplog.records]
     assert ["Traceback" in message for message in messages] == [True, False, False]
     assert all("OSError: gone" in message for message in messages)
@@ -521,8 +546,8 @@ def test_an_error_that_cannot_be_printed_ends_nothing(make, clock):
     with make(mine=bad) as system:
         send(system)
         send(system)
-        clock.wait_parked(1)
-        assert channel(system).failed == 2
+        clock.wait_parked(2)
+        assert channel(system).retries == 2
         assert channel(system).last_error == "Awful"
 
 
@@ -540,8 +565,8 @@ def test_a_broken_log_handler_ends_nothing(make, clock):
         with make(mine=bad) as system:
             send(system)
             send(system)
-            clock.wait_parked(1)
-            assert channel(system).failed == 2
+            clock.wait_parked(2)
+            assert channel(system).retries == 2
     finally:
         logging.getLogger("hireliab.alerts").removeHandler(broken)
 
@@ -552,7 +577,7 @@ def test_a_stuck_channel_delays_no_other_and_is_seen(make, clock):
     stuck(system, held)
     for _ in range(10):
         send(system)
-    clock.wait_parked(1)
+    clock.wait_parked(2)
     assert len(good) == 11
     assert channel(system).state == "ready"
     clock.advance(30.5)
@@ -576,9 +601,9 @@ def test_a_broken_console_is_counted_and_kills_nothing(make, clock, monkeypatch)
         monkeypatch.setattr(sys, "stderr", Broken())
         send(system)
         send(system)
-        clock.wait_parked(1)
+        clock.wait_parked(2)
         monkeypatch.undo()
-        assert channel(system, "console").failed == 2
+        assert channel(system, "console").retries == 2
 
 
 # -- stopping -----------------------------------------------------------------------------------------------------
@@ -600,13 +625,13 @@ def test_stop_sends_what_is_queued(make):
 def test_stop_returns_at_its_deadline_and_counts_what_is_left(make, clock, caplog):
     held, good = Held(), []
     system = make(mine=held, other=Held(), good=good.append)
-    system._workers[1]._channel.go.release(100)
+    system._crew.workers[1]._channel.go.release(100)
     stuck(system, held)
     for _ in range(3):
         send(system)
     stopper = threading.Thread(target=system.stop, args=(5.0,))
     stopper.start()
-    for worker in system._workers[1:]:
+    for worker in system._crew.workers[1:]:
         assert worker.wait_ended(CAP)  # from here on only the stopper can be parked, and its deadline is set
     clock.wait_parked(1)
     clock.advance(5.0)
@@ -657,7 +682,7 @@ def test_a_channel_may_call_stop(make, clock):
     for _ in range(3):
         send(system)
     system.start()
-    system._workers[0].wait_ended(CAP)
+    system._crew.workers[0].wait_ended(CAP)
     assert len(got) == 3
     assert channel(system).state == "stopped"
 
@@ -689,13 +714,32 @@ def test_a_started_system_is_stopped_at_exit_and_a_stopped_one_is_not(make, monk
     monkeypatch.undo()
 
 
-def test_the_exit_hook_keeps_no_system_alive(clock):
-    system = AlertSystem(clock=clock)
-    hook = system._exit_hook
-    del system
+def test_only_a_started_system_is_kept_for_the_exit(make, clock):
+    fresh, started = weakref.ref(AlertSystem(clock=clock)), make(mine=print)
     gc.collect()
-    assert hook.args[0]() is None
-    hook()
+    assert fresh() is None
+    hooks = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alert_system.atexit, "register", hooks.append)
+        patch.setattr(alert_system.atexit, "unregister", hooks.remove)
+        started.start()
+        assert [hook.__self__ for hook in hooks] == [started]
+        started.stop()
+        assert hooks == []
+
+
+def test_a_critical_alert_of_a_system_that_nobody_starts_is_on_standard_error_at_the_exit(make, capsys):
+    hooks = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alert_system.atexit, "register", hooks.append)
+        system = make(mine=print)
+        for number in range(30):
+            send(system, title=f"t{number}", level="critical")
+        send(system, level="error")
+        (hook,) = hooks
+        hook()
+    assert len([line for line in capsys.readouterr().err.splitlines() if "told by no channel" in line]) == 20
+    assert send(system).reason == "stopped"
 
 
 def test_when_no_thread_can_be_started_start_says_so_and_nothing_hangs(make, monkeypatch):
@@ -719,22 +763,26 @@ def test_a_forked_child_starts_anew_with_its_first_alert(make, clock):
     got = []
     system = make(mine=got.append)
     system.start()
-    clock.wait_parked(1)
-    parents = system._workers[0].thread
-    worker = system._workers[0]
+    clock.wait_parked(2)
+    parents = system._crew.workers[0].thread
+    worker = system._crew.workers[0]
     old = (worker._lock, worker._changed)
+    watchdog = system._crew._watchdog
+    old_watch = watchdog._changed
     worker._lock.acquire()  # as another thread of the parent may hold it at the fork
     alert_system._after_fork_in_child()
     assert worker._lock is not old[0]
     receipt = send(system)
     assert receipt.channels == ("mine",)
-    clock.wait_parked(2)
-    assert [a.id for a in got] == [receipt.id]
-    assert system._workers[0].thread is not parents
-    # End the parent's thread, which the fork would not have copied.
-    worker._abandoned = True
+    assert system._crew.workers[0].thread is not parents
+    # End the parent's threads, which the fork would not have copied.
     old[1].notify_all()
     old[0].release()
+    with old_watch:
+        watchdog._wanted = 0.0
+        old_watch.notify_all()
+    system.stop()
+    assert [a.id for a in got] == [receipt.id]
 
 
 def test_a_fork_before_start_and_after_stop_changes_nothing(make):
@@ -781,4 +829,3 @@ def test_nothing_is_lost_or_invented_under_load(make):
     delivered = [a.id for a in got if "dropped" not in a.title]
     assert len(delivered) == len(set(delivered)) == status.delivered
     assert set(delivered) <= {r.id for r in receipts if r.accepted}
-    assert _channel_worker.REPORT_EVERY == 60.0

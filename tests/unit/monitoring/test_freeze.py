@@ -1,16 +1,21 @@
+import collections.abc
 import decimal
 import json
+import sys
+import types
 import uuid
 from collections import OrderedDict, deque
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePosixPath
 from types import MappingProxyType
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from hireliab.monitoring._freeze import clean, freeze_mapping, freeze_text, is_secret_key, redact, thaw
+from hireliab.monitoring._freeze import clean, freeze_mapping, freeze_text, thaw
+from hireliab.monitoring._redaction import is_secret_key, redact
 
 HEX40 = "0123456789abcdef0123456789ABCDEF01234567"
 KEY64 = "A" * 43 + "="
@@ -130,8 +135,13 @@ def test_plain_values_are_shown_and_can_be_written_as_json(value, copy):
     json.dumps(frozen(value), allow_nan=False).encode()
 
 
-def test_numpy_scalars_are_numbers():
-    class Scalar:  # numpy itself is not needed for the tests
+def test_numpy_scalars_are_numbers(monkeypatch):
+    class Generic:  # numpy itself is not needed for the tests
+        pass
+
+    monkeypatch.setitem(sys.modules, "numpy", types.SimpleNamespace(generic=Generic))
+
+    class Scalar(Generic):
         def __init__(self, *values):
             self.values = values
 
@@ -144,6 +154,13 @@ def test_numpy_scalars_are_numbers():
     assert frozen(Scalar(float("nan"))) == "nan"
     assert frozen(Scalar(1, 2)) == "<unprintable Scalar>"
     assert frozen(Scalar(Scalar(1))).startswith("<numpy.")
+
+    class Claims:
+        def item(self):
+            raise AssertionError("user code was run")
+
+    Claims.__module__ = "numpy"
+    assert frozen(Claims()).startswith("<numpy.")
 
 
 class Hostile:
@@ -216,7 +233,23 @@ def test_an_unprintable_value_is_said_to_be_one():
         def utcoffset(self, when):
             raise RuntimeError
 
-    assert frozen(datetime(2025, 1, 1, tzinfo=Zone())) == "<unprintable datetime>"
+    assert frozen(datetime(2025, 1, 1, 12, 30, tzinfo=Zone())).startswith("2025-01-01T12:30:00 <tests.")
+    assert frozen(time(12, 30, tzinfo=Zone())) == "<datetime.time>"
+    assert frozen(datetime(2025, 1, 1, tzinfo=ZoneInfo("UTC"))) == "2025-01-01T00:00:00+00:00"
+    assert frozen(time(12, 30, tzinfo=timezone.utc)) == "12:30:00+00:00"
+
+
+def test_a_mapping_behind_a_proxy_runs_no_code_of_its_own():
+    class Mine(collections.abc.Mapping):
+        def __getitem__(self, key):
+            raise AssertionError("user code was run")
+
+        __iter__ = __len__ = items = __getitem__  # type: ignore[assignment]
+
+    assert frozen({"a": MappingProxyType(MappingProxyType({"b": 1}))}) == {"a": {"b": 1}}
+    ((key, value),) = frozen(MappingProxyType(Mine())).items()
+    assert key == "…"
+    assert value.endswith("Mine>")
 
 
 def test_a_copy_that_contains_itself_ends():

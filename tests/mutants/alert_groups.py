@@ -1,0 +1,46 @@
+"""Breakages of dedup, grouping, repeat and resolve that a test must notice."""
+
+_GROUPS = "hireliab/monitoring/alert_groups.py"
+
+TESTS = ["tests/unit/monitoring/test_alert_groups.py", "tests/property/test_alert_groups_model.py"]
+
+MUTANTS = [
+    ("an error waits for its group", _GROUPS, "if group.level >= AlertLevel.ERROR or not self._wait:", "if not self._wait:"),
+    ("a warning does not wait", _GROUPS, "if group.level >= AlertLevel.ERROR or not self._wait:", "if True:"),
+    ("an equal level bypasses the window", _GROUPS, "        if alert.level > group.told_level:\n", "        if alert.level >= group.told_level:\n"),
+    ("a higher level waits for the summary", _GROUPS, "        if alert.level > group.told_level:\n", "        if False:\n"),
+    ("a rise during the send waits for the summary", _GROUPS, "            self._look(group, now)\n\n    def given_up", "            pass\n\n    def given_up"),
+    ("a rise does not lift what is on its way", _GROUPS, "return (Decision.RAISE if alert.level > was_level else Decision.COUNT), group", "return Decision.COUNT, group"),
+    ("the summary comes at once", _GROUPS, "at = now if over and not again else group.last_at + (CRASH_MEMORY", "at = now if True else group.last_at + (CRASH_MEMORY"),
+    ("the summary never comes", _GROUPS, "        return self.untold > 0 or (", "        return ("),
+    ("the summary forgets how many", _GROUPS, '"count": group.count,', '"count": 1,'),
+    ("what was told is told again", _GROUPS, "        group.told_count = count\n", ""),
+    ("what stands is not repeated", _GROUPS, "at = group.last_at + self._repeat", "at = group.last_at + 1e9"),
+    ("an event is repeated", _GROUPS, "if group.firing and group.keyed and group.told:\n            return", "if group.firing and group.told:\n            return"),
+    ("a repeat has the id of the first", _GROUPS, "group.latest.id if group.firing and group.untold else self._make_id()", "group.latest.id"),
+    ("every attempt has an id of its own", _GROUPS, "        if group.message_id is None:\n", "        if True:\n"),
+    ("what stands is repeated for ever", _GROUPS, "return not group.changed and now >= group.seen_at + FORGET_AFTER", "return False"),
+    ("an end is told to who was never told", _GROUPS, "            elif group.told is None:\n", "            elif False:\n"),
+    ("what ended within the wait is told", _GROUPS, "                self._forget(group)\n            elif group.told and", "                pass\n            elif group.told and"),
+    ("an end is told twice", _GROUPS, "            if not group.firing or (source", "            if (source"),
+    ("an end of one source ends that of another", _GROUPS, "(source is not None and owner != source)", "False"),
+    ("an end waits for the summary", _GROUPS, "            elif group.told and (group.resolved_at is None", "            elif False and (group.resolved_at is None"),
+    ("flapping is told each time", _GROUPS, "now >= group.resolved_at + self._interval):", "True):"),
+    ("a new trouble after an end is told at once", _GROUPS, "        return not group.changed and now >= group.last_at + quiet", "        return True"),
+    ("an end during the send is forgotten", _GROUPS, "(self.told is not None and self.firing is not self.told)", "False"),
+    ("an end says firing", _GROUPS, '{"resolved": True, "time"', '{"resolved": False, "time"'),
+    ("what was given up is tried for ever", _GROUPS, "        group.told_count = group.count\n        group.told_level", "        group.told_level"),
+    ("an end that was given up is tried for ever", _GROUPS, "            group.told = False\n        self._end", "            pass\n        self._end"),
+    ("groups are not bounded", _GROUPS, "        if group is None and len(self._groups) >= (", "        if False and len(self._groups) >= ("),
+    ("sources are not bounded", _GROUPS, "            if group is None and len(self._groups) >= self._limit + self._limit // 20 + 1:", "            if False:"),
+    ("nothing is kept for errors", _GROUPS, "self._limit - self._limit // 4", "self._limit"),
+    ("what a former process told is told again", _GROUPS, "        self._add(group)\n        self._schedule(group, now)\n", ""),
+    ("what a former process told is told at once", _GROUPS, "else min(group.due, now + self._interval)", "else now"),
+    ("what a former process told is never told again", _GROUPS, "        if age >= (self._repeat if keyed else CRASH_MEMORY):\n            return\n", ""),
+    ("a former process's events are forgotten at once", _GROUPS, "quiet = CRASH_MEMORY if group.restored else self._interval", "quiet = self._interval"),
+    ("a restored group replaces the present one", _GROUPS, "if (source, name) in self._groups or len(self._groups) >= self._limit:", "if len(self._groups) >= self._limit:"),
+    ("what must be told is counted", _GROUPS, "        if insist:\n            return self._send(group), group\n", ""),
+    ("an older alert replaces the latest", _GROUPS, "if not insist or alert.time >= group.latest.time:", "if True:"),
+    ("log lines stand until they are resolved", _GROUPS, " and not alert.dedup_key.startswith(EVENT_KEY)", ""),
+    ("the key is not looked at", _GROUPS, "        name = alert.dedup_key or alert.title\n        folded", "        name = alert.title\n        folded"),
+]  # fmt: skip
