@@ -296,8 +296,12 @@ BROKEN = {
 }
 
 
-# requests on urllib3.future lets one of these through as urllib3's error, and one as an unclosed socket.
-@pytest.mark.parametrize("what", sorted(set(BROKEN) - ({"no number", "half a gzip"} if URLLIB3_FUTURE else set())))
+# requests on urllib3.future lets one of these through as urllib3's error, and one as an unclosed socket; the long field it
+# refuses only where its first 64 KiB arrive before the rest: the same server, another answer each time.
+LEFT_TO_CHANCE = {"no number", "half a gzip", "a long field"} if URLLIB3_FUTURE else set()
+
+
+@pytest.mark.parametrize("what", sorted(set(BROKEN) - LEFT_TO_CHANCE))
 def test_a_broken_answer_is_an_unknown_outcome_and_the_same_error_as_in_requests(session, serve_on, what):
     """Half a gzip stream is a whole one to requests."""
     expected = None
