@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ PEERS = (
 )  # fmt: skip
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes, as shells have them."""
+_LAST_WORDS = 5.0
+"""Seconds that a child has to end after an interrupt, before it is killed."""
 
 
 class TerminatedError(BaseException):
@@ -81,6 +84,7 @@ def measure(
             interrupted = TERMINATED
         if interrupted:
             progress.end()
+            _end_children()
             left = [name for name in benchmarks if name not in run["benchmarks"]]
             print(f"benchmarks: interrupted; not measured: {', '.join(left)}", file=sys.stderr)
     after = harness.load()
@@ -102,6 +106,35 @@ def _folder_for_all() -> Iterator[None]:
             del os.environ["TMPDIR"]
             if before is not None:
                 os.environ["TMPDIR"] = before
+
+
+def _end_children() -> None:
+    """End what still runs of them: one whose Popen() the interrupt hit is in nobody's hands, and would go on to write."""
+    children = _children()
+    for number in (signal.SIGTERM, signal.SIGKILL):  # nginx ends its worker at the first
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+        deadline = time.monotonic() + _LAST_WORDS
+        while children and time.monotonic() < deadline:
+            children = [child for child in children if not _has_ended(child)]
+            time.sleep(0.01)
+
+
+def _children() -> list[int]:
+    """The processes that this one has started and not yet waited for, as far as the system tells: Linux does."""
+    found: list[int] = []
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            found += map(int, file.read_text().split())
+    return found
+
+
+def _has_ended(child: int) -> bool:
+    try:
+        return os.waitpid(child, os.WNOHANG)[0] == child
+    except ChildProcessError:  # somebody else has waited for it
+        return True
 
 
 def _commit() -> dict[str, Any]:

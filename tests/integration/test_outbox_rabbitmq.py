@@ -85,7 +85,8 @@ def test_a_broker_that_is_killed_while_orders_go_on_loses_no_event(broker_node, 
         slowest = max(slowest, time.monotonic() - began)
     until(lambda: len(handler.ids) >= 60, PATIENCE)
     until(lambda: pipeline.stats().outbox.pending == 0, PATIENCE)
-    assert handler.ids == journalled(tmp_path / "journal")
+    # Each once, in whatever order: one event an order, and an outbox keeps the order of each order's events alone.
+    assert sorted(handler.ids) == sorted(journalled(tmp_path / "journal"))
     assert slowest < 5.0  # not a figure: an order that waited for the broker would have taken until its restart
     logging.getLogger("hireliab.tests").info("duplicates removed: %d", inbox.stats().duplicates)
 
@@ -110,5 +111,6 @@ def test_an_event_that_nobody_wants_waits_for_its_first_subscriber(broker, opene
     consumer.subscribe("transaction.#", handler, group="late")
     until(lambda: len(handler.ids) >= 5, PATIENCE)
     until(lambda: pipeline.stats().outbox.pending == 0, PATIENCE)
-    assert handler.ids == journalled(tmp_path / "journal")
+    # No order: the first of them may be on its way back as unwanted while the queue is bound for those behind it.
+    assert sorted(handler.ids) == sorted(journalled(tmp_path / "journal"))
     until(lambda: any("caught up" in alert["title"] for alert in alerts), PATIENCE)
