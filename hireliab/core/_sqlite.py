@@ -13,7 +13,7 @@ Decisions and their reasons
 - The writer alone checkpoints: SQLite before 3.51.3 can corrupt a WAL that two connections checkpoint at once.
 - An I/O error poisons the file for this process. A failed fsync must never be retried: the kernel marks the pages
   clean, and a second fsync would succeed without the data (Rebello et al., ATC 2020; PostgreSQL panics for the same
-  reason).
+  reason). So does every error that nobody foresaw: without its writer the file would take writes and keep none.
 - A full disk is no failed fsync: SQLite rolls back cleanly. What begins something new is refused from then on, and
   the ballast is deleted, so that the rest of the batch fits.
 """
@@ -21,6 +21,7 @@ Decisions and their reasons
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import sqlite3
@@ -43,7 +44,7 @@ from hireliab.core._sqlite_disk import (
 )
 from hireliab.core._sqlite_open import connect_to_write, look, refusal
 from hireliab.core._sqlite_readers import Readers, connect_to_read
-from hireliab.core._sqlite_write import Operation, Write
+from hireliab.core._sqlite_write import Operation, Write, words_of
 from hireliab.core._threads import join_all, start_thread
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import ClosedError, JournalError, JournalPoisonedError
@@ -154,6 +155,7 @@ class SQLiteFile:
         self._space_checked = -1e9
         self._idle_due = 0.0
         self._is_soft = False  # what the connection is set to
+        self._batch: Sequence[Write[Any]] = ()  # taken from the queue last
         self._quiet = 0  # waits of LINGER without work, one after the other
         self.commits = 0
         self.operations = 0
@@ -249,7 +251,7 @@ class SQLiteFile:
             operation: What to do.
             atomic: It changes nothing when it raises, so that it needs no savepoint of its own.
             mark: `INTENT`, `VERDICT` or `SOFT` where it is one.
-            then: Called by the writer when it is on disk, after whoever waits was told; must not raise.
+            then: Called by the writer when it is on disk, after whoever waits was told; what it raises is logged.
 
         Returns:
             A hold on it: `result()` waits until it is on disk, or says why it is not.
@@ -317,22 +319,41 @@ class SQLiteFile:
         return self._full
 
     def _poisoned(self) -> JournalPoisonedError:
-        error = JournalPoisonedError(f"{self.path}: a write failed ({self._poison}); restart to read what is on disk")
+        error = JournalPoisonedError(f"{self.path}: a write failed ({words_of(self._poison)}); restart to read what is on disk")
         error.__cause__ = self._poison
         return error
 
     def _run(self) -> None:
         connection = self._connection
         assert connection is not None
-        while True:
-            batch = self._next_batch()
-            if batch is None:
-                break
-            if batch:
-                self._commit(connection, batch)
-            else:
-                self._be_idle(connection)
+        try:
+            while True:
+                batch = self._next_batch()
+                if batch is None:
+                    break
+                if batch:
+                    self._commit(connection, batch)
+                else:
+                    self._be_idle(connection)
+        except BaseException as error:  # nobody else hears of it, and those who wait would wait for ever
+            self._break_off(error)
         self._end(connection)
+
+    def _break_off(self, error: BaseException) -> None:
+        """Nothing is written any more; whoever waits is told, and whoever comes is refused."""
+        with self._lock:
+            self._poison = self._poison or error
+            self._busy = False
+            left = [*self._batch, *self._queue]
+            self._queue.clear()
+        for write in left:
+            # What was settled keeps what it was told. Of the others those of the last batch may be on disk.
+            with contextlib.suppress(Exception):  # a log handler of the user's
+                write.fail(self._poisoned())
+        with contextlib.suppress(Exception):
+            _log.critical(
+                "%s: the writer ended: %s; no order is sent any more", self.path, words_of(error), exc_info=error
+            )
 
     def _next_batch(self) -> list[Write[Any]] | None:
         """Wait for work; an empty batch means that there was none for a while, None that it is time to end."""
@@ -342,7 +363,9 @@ class SQLiteFile:
                 self._busy = False
                 self._sleeping = _AWAKE
                 if self._queue and (self._urgent or lingered or self._closing):
-                    batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+                    self._batch = batch = list(itertools.islice(self._queue, BATCH))
+                    for _ in batch:
+                        self._queue.popleft()
                     self._urgent = bool(self._queue)
                     self._busy = True
                     self._quiet = 0
@@ -442,15 +465,14 @@ class SQLiteFile:
         with self._lock:
             self._busy = False
         for write in batch:
-            write.error = self._poisoned()
-            write.settle()
+            write.fail(self._poisoned())
 
     def _poison_with(self, error: BaseException, what: str) -> None:
         with self._lock:
             first = self._poison is None
             self._poison = self._poison or error
         if first:
-            _log.critical("%s: %s: %s; no order is sent any more", self.path, what, error)
+            _log.critical("%s: %s: %s; no order is sent any more", self.path, what, words_of(error))
 
     # -- a full disk ------------------------------------------------------------------------------------------
 
@@ -468,8 +490,7 @@ class SQLiteFile:
         rest = []
         for write in batch:
             if write.mark == INTENT:
-                write.error = JournalError(f"{self.path}: disk full: nothing was sent; free some space")
-                write.settle()
+                write.fail(JournalError(f"{self.path}: disk full: nothing was sent; free some space"))
             else:
                 rest.append(write)
         return rest

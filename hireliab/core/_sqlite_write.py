@@ -17,7 +17,7 @@ _log = logging.getLogger("hireliab.sqlite")
 class Write(Generic[T]):
     """A write that is asked for, and how it ended; a small fraction of a Future's price."""
 
-    __slots__ = ("_done", "atomic", "error", "mark", "operation", "then", "value", "what")
+    __slots__ = ("_done", "_settled", "atomic", "error", "mark", "operation", "then", "value", "what")
 
     def __init__(
         self,
@@ -34,19 +34,32 @@ class Write(Generic[T]):
         self.then = then
         self.value: T | None = None
         self.error: BaseException | None = None
+        self._settled = False
         self._done: threading.Lock | None = None
         if what is None:
             self._done = threading.Lock()
             self._done.acquire()
 
     def settle(self) -> None:
-        """Tell whoever waits."""
+        """Tell whoever waits; a second time does nothing."""
+        if self._settled:
+            return
+        self._settled = True
         if self._done is not None:
             self._done.release()
         elif self.error is not None:
             _log.error("%s: was not written: %s", self.what, self.error)
         if self.then is not None and self.error is None:
-            self.then()
+            try:
+                self.then()
+            except (Exception, SystemExit):  # it is on disk: no reason to end the writer
+                _log.exception("%s: on disk, but what was to be done then failed", self.what or "a write")
+
+    def fail(self, error: BaseException) -> None:
+        """Settle it with an error, unless it is settled."""
+        if not self._settled:
+            self.error = error
+            self.settle()
 
     def done(self) -> bool:
         """Whether it is on disk, or failed."""
@@ -69,3 +82,10 @@ class Write(Generic[T]):
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value] # set by the operation
+
+
+def words_of(error: BaseException | None) -> str:
+    """An error's text for a sentence, behind its type where it does not speak for itself."""
+    if isinstance(error, sqlite3.Error | OSError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -6,6 +6,7 @@ _SQLITE = "hireliab/core/_sqlite.py"
 _DISK = "hireliab/core/_sqlite_disk.py"
 _OPEN = "hireliab/core/_sqlite_open.py"
 _READERS = "hireliab/core/_sqlite_readers.py"
+_WRITE = "hireliab/core/_sqlite_write.py"
 _JOURNAL = "hireliab/exchange/sqlite_journal.py"
 _ROWS = "hireliab/exchange/_journal_rows.py"
 _RETENTION = "hireliab/exchange/_journal_retention.py"
@@ -13,7 +14,13 @@ _READER = "hireliab/exchange/_journal_reader.py"
 
 MUTANTS = [
     ("a failed commit is tried again", _SQLITE,
-     "            self._poison = self._poison or error", "            self._poison = None"),
+     "            first = self._poison is None\n            self._poison = self._poison or error",
+     "            first = self._poison is None\n            self._poison = None"),
+    ("an unforeseen error leaves the queue waiting", _SQLITE, "left = [*self._batch, *self._queue]", "left = [*self._batch]"),
+    ("an unforeseen error leaves the batch waiting", _SQLITE, "left = [*self._batch, *self._queue]", "left = [*self._queue]"),
+    ("an unforeseen error ends the writer without a word", _SQLITE,
+     "            self._poison = self._poison or error\n            self._busy = False\n", "            self._busy = False\n"),
+    ("a callback that raises ends the writer", _WRITE, "            except (Exception, SystemExit):", "            except ZeroDivisionError:"),
     ("one bad operation undoes its neighbours", _SQLITE,
      "        connection.execute(\"ROLLBACK TO operation\")", "        connection.execute(\"ROLLBACK\")"),
     ("half an operation stays", _SQLITE,

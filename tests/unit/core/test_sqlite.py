@@ -545,6 +545,89 @@ def test_a_checkpoint_that_fails_for_the_disk_poisons(still):
     assert still.poisoned
 
 
+def held_back(file):
+    """An operation that holds the writer, and the event that lets it go on."""
+    gate, opened = threading.Event(), threading.Event()
+    first = file.submit(lambda db: (opened.set(), gate.wait(10), insert(1)(db)) and None)
+    assert opened.wait(10)
+    return first, gate
+
+
+def test_an_error_that_nobody_foresaw_poisons_and_leaves_nobody_waiting(tmp_path, monkeypatch, caplog):
+    def no_disk(self, size):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(_sqlite, "CHECKPOINT_BYTES", 1)  # a look at the log after every commit
+    monkeypatch.setattr(LogLength, "exceeds", no_disk)
+    file = make(tmp_path / "a.db")
+    file.open()
+    first, gate = held_back(file)
+    second = file.submit(insert(2))
+    file.post(insert(3), what="the third")
+    monkeypatch.setattr(_sqlite, "BATCH", 1)
+    gate.set()
+    first.result(10)  # on disk before the error
+    with pytest.raises(JournalPoisonedError, match="Input/output error.*restart to read what is on disk"):
+        second.result(10)
+    with pytest.raises(JournalPoisonedError):
+        file.submit(insert(4))
+    assert file.poisoned
+    assert file.close()
+    texts = [(record.levelno, record.getMessage()) for record in caplog.records]
+    assert (logging.CRITICAL, f"{file.path}: the writer ended: [Errno 5] Input/output error; no order is sent any more") in texts
+    assert [text for level, text in texts if level == logging.ERROR and text.startswith("the third: was not written: ")]
+    monkeypatch.undo()
+    again = make(tmp_path / "a.db")
+    again.open()
+    assert rows(again) == [1]
+    again.close()
+
+
+class BrokenHandler(logging.Handler):
+    """A user's log handler that raises."""
+
+    def emit(self, record):
+        raise RuntimeError("no room for logs")
+
+
+def test_a_log_handler_that_raises_leaves_nobody_waiting_for_a_failed_commit(file):
+    def no_disk(db):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    handler = BrokenHandler(logging.ERROR)
+    logging.getLogger("hireliab.sqlite").addHandler(handler)
+    try:
+        first, gate = held_back(file)
+        file.post(no_disk, what="a write that nobody waits for")
+        failed = file.submit(insert(2))
+        gate.set()
+        first.result(10)
+        with pytest.raises(JournalPoisonedError, match="disk I/O error"):
+            failed.result(10)
+        assert file.close()
+    finally:
+        logging.getLogger("hireliab.sqlite").removeHandler(handler)
+
+
+def test_what_is_to_be_done_after_a_write_may_fail_and_the_writer_goes_on(file, caplog):
+    def fail():
+        raise MemoryError
+
+    def leave():
+        raise SystemExit
+
+    file.submit(insert(1), then=fail).result(10)
+    file.post(insert(2), what="the second", then=leave)
+    file.submit(insert(3)).result(10)
+    assert file.write(insert(4)) == 4
+    assert rows(file) == [1, 2, 3, 4]
+    assert not file.poisoned
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        "a write: on disk, but what was to be done then failed",
+        "the second: on disk, but what was to be done then failed",
+    ]
+
+
 @pytest.mark.parametrize(
     ("code", "words", "full"),
     [
