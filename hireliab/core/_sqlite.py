@@ -169,7 +169,8 @@ class SQLiteFile:
 
         Raises:
             JournalCorruptError: Damaged, of another program, or of a newer version.
-            JournalError: On a network file system, or the folder cannot be written, or the disk is full.
+            JournalError: On a network file system, or the folder cannot be written, or the disk is full, or no thread
+                can be started.
         """
         kind = network_type_of(self.path.parent)
         if kind is not None:
@@ -183,7 +184,12 @@ class SQLiteFile:
         self._idle_due = self._clock.monotonic()
         if self._full:
             _log.critical("%s: the disk is full; nothing new is begun until there is space", self.path)
-        thread = start_thread(self._run, name=f"hireliab.sqlite.{self._what}")
+        try:
+            thread = start_thread(self._run, name=f"hireliab.sqlite.{self._what}")
+        except RuntimeError as error:  # too many threads
+            assert self._connection is not None
+            self._end(self._connection)
+            raise JournalError(f"{self.path}: no thread can be started ({error}); end some, then open it again") from error
         with self._lock:
             self._thread = thread
 
@@ -575,7 +581,17 @@ class SQLiteFile:
         return self._readers.lend()
 
     def close(self, *, timeout: float = 10.0) -> bool:
-        """Write what is queued, checkpoint, close; idempotent. Returns whether the writer ended in time (seconds)."""
+        """
+        Write what is queued, checkpoint, close; idempotent. In a forked child it does nothing.
+
+        Args:
+            timeout: Seconds.
+
+        Returns:
+            Whether the writer ended in time.
+        """
+        if os.getpid() != self._pid:  # before the lock, which another thread of the parent may have held at the fork
+            return True
         with self._lock:
             self._closing = True
             thread = self._thread

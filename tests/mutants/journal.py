@@ -20,6 +20,8 @@ MUTANTS = [
     ("an unforeseen error leaves the batch waiting", _SQLITE, "left = [*self._batch, *self._queue]", "left = [*self._queue]"),
     ("an unforeseen error ends the writer without a word", _SQLITE,
      "            self._poison = self._poison or error\n            self._busy = False\n", "            self._busy = False\n"),
+    ("a child's close waits for the parent's lock", _SQLITE, "fork\n            return True\n", "fork\n            pass\n"),
+    ("a file without a thread stays open", _SQLITE, "            self._end(self._connection)\n            raise JournalError", "            raise JournalError"),
     ("a callback that raises ends the writer", _WRITE, "            except (Exception, SystemExit):", "            except ZeroDivisionError:"),
     ("one bad operation undoes its neighbours", _SQLITE,
      "        connection.execute(\"ROLLBACK TO operation\")", "        connection.execute(\"ROLLBACK\")"),

@@ -13,7 +13,7 @@ from hireliab.core._sqlite import INTENT, LINGER, SOFT, SQLiteFile
 from hireliab.core._sqlite_disk import Ballast, LogLength, is_full, network_type
 from hireliab.errors import ClosedError, JournalCorruptError, JournalError, JournalPoisonedError
 from hireliab.testing import FakeClock
-from tests.support.together import together
+from tests.support.together import Background, together
 
 SCHEMA = ("CREATE TABLE t (n INTEGER PRIMARY KEY, v TEXT NOT NULL)",)
 
@@ -322,11 +322,32 @@ def test_waiting_for_a_write_has_a_limit(file):
 
 
 def test_a_forked_childs_write_is_refused_before_it_waits_for_a_lock(file, monkeypatch):
-    file._pid = os.getpid() + 1
+    monkeypatch.setattr(file, "_pid", os.getpid() + 1)
     with file._lock, pytest.raises(JournalError, match="fork"):
         file.write(insert(1))
     with file._lock:
         file.flush()
+
+
+def test_a_forked_childs_close_does_nothing_and_waits_for_no_lock(file, monkeypatch):
+    monkeypatch.setattr(file, "_pid", os.getpid() + 1)
+    with file._lock:
+        assert Background(file.close).result()
+    monkeypatch.undo()
+    assert file.write(insert(1)) == 1
+
+
+def test_a_file_for_which_no_thread_can_be_started_is_closed_again(tmp_path, monkeypatch):
+    def no_thread(target, *, name):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_sqlite, "start_thread", no_thread)
+    file = make(tmp_path / "a.db")
+    with pytest.raises(JournalError, match="no thread can be started"):
+        file.open()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        file._connection.execute("SELECT 1")
+    assert file.close()
 
 
 # -- idleness and checkpoints -----------------------------------------------------------------------------------
