@@ -91,8 +91,7 @@ class RetryBudget:
         """
         config.refuse_unknown(settings, _SETTINGS, where=f"retry budget {target!r:.80}")
         candidate = cls(target=target, **settings)
-        with _shared_lock:
-            budget = _shared.setdefault(target, candidate)
+        budget = _shared.setdefault(target, candidate)  # one step of the dictionary's: no lock that a fork may copy
         for setting in settings:
             name = "_clock" if setting == "clock" else setting
             have, want = getattr(budget, name), getattr(candidate, name)
@@ -146,4 +145,3 @@ class RetryBudget:
 
 _SETTINGS = ("capacity", "per_success", "per_minute", "clock")
 _shared: dict[str, RetryBudget] = {}
-_shared_lock = threading.Lock()  # guards _shared

@@ -109,6 +109,7 @@ import warnings
 
 import pytest
 
+from hireliab.core import _retry_budget
 from hireliab.core.bulkhead import Bulkhead
 from hireliab.core.circuit_breaker import CircuitBreaker, registry
 from hireliab.core.policy import Policy, reliable
@@ -747,6 +748,20 @@ def test_a_forked_child_calls_through_a_policy_whose_locks_another_thread_holds(
         leave.set()
         holder.result()
     assert (bulkhead.stats().running, limiter.stats().used, budget.stats().granted) == (0, 0, 0)
+
+
+@needs_fork
+def test_a_child_forked_while_a_thread_makes_a_shared_budget_makes_its_own(monkeypatch):
+    class Forking(dict):
+        def setdefault(self, key, value):
+            if key == "parent":
+                told.append(in_child(lambda: RetryBudget.shared("child").target))
+            return super().setdefault(key, value)
+
+    told = []
+    monkeypatch.setattr(_retry_budget, "_shared", Forking())
+    assert RetryBudget.shared("parent").target == "parent"
+    assert told == ["'child'"]
 
 
 @needs_fork
