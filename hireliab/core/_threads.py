@@ -117,7 +117,10 @@ def renew_after_fork(owner: Renewable) -> None:
 
 def _renew_all() -> None:
     for owner in list(_renewables):
-        owner.renew_in_child()
+        try:
+            owner.renew_in_child()
+        except Exception:  # the others need theirs all the same
+            _log.exception("threads: %s was not renewed in the forked child", type(owner).__qualname__)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork

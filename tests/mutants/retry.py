@@ -57,6 +57,7 @@ MUTANTS = [
     ("a retry is free", _BUDGET, "self._tokens = max(0.0, self._tokens - 1)", "pass"),
     ("a constructor registers", _BUDGET, "        renew_after_fork(self)\n", "        _shared[self.target] = self\n"),
     ("a shared budget is made under a lock that a fork copies", _BUDGET, "        budget = _shared.setdefault(target, candidate)", "        with globals().setdefault('_lock', threading.Lock()):\n            budget = _shared.setdefault(target, candidate)"),
+    ("one part that is not renewed leaves the others", "hireliab/core/_threads.py", "        except Exception:  # the others", "        except ZeroDivisionError:  # the others"),
     ("conflicting budgets are not noticed", _BUDGET, "            if have != want:\n", "            if False:\n"),
     ("idempotent has a default for on", _ENTRIES, "        if idempotent:\n            raise", "        if False:\n            raise"),
     ("a plain callable in retry_any gets the exception", _ENTRIES, " and all(map(_is_tenacity, entry.retries))", ""),

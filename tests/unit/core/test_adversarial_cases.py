@@ -109,7 +109,7 @@ import warnings
 
 import pytest
 
-from hireliab.core import _retry_budget
+from hireliab.core import _retry_budget, _threads
 from hireliab.core.bulkhead import Bulkhead
 from hireliab.core.circuit_breaker import CircuitBreaker, registry
 from hireliab.core.policy import Policy, reliable
@@ -762,6 +762,20 @@ def test_a_child_forked_while_a_thread_makes_a_shared_budget_makes_its_own(monke
     monkeypatch.setattr(_retry_budget, "_shared", Forking())
     assert RetryBudget.shared("parent").target == "parent"
     assert told == ["'child'"]
+
+
+def test_one_part_that_cannot_be_renewed_after_a_fork_leaves_no_other_with_its_old_lock(monkeypatch, caplog):
+    class Broken:
+        def renew_in_child(self):
+            raise RuntimeError("no memory")
+
+    budgets = [RetryBudget(target=name) for name in ("before", "after")]
+    monkeypatch.setattr(_threads, "_renewables", [budgets[0], Broken(), budgets[1]])
+    old = [budget._lock for budget in budgets]
+    _threads._renew_all()
+    assert not {id(budget._lock) for budget in budgets} & {id(lock) for lock in old}
+    assert [record.getMessage().partition(": ")[0] for record in caplog.records] == ["threads"]
+    assert "Broken was not renewed" in caplog.text
 
 
 @needs_fork
