@@ -44,7 +44,7 @@ from hireliab.core._sqlite_disk import (
 )
 from hireliab.core._sqlite_open import connect_to_write, look, refusal
 from hireliab.core._sqlite_readers import Readers, connect_to_read
-from hireliab.core._sqlite_write import Operation, Write, words_of
+from hireliab.core._sqlite_write import OWN_MISTAKES, Operation, Write, in_savepoint, roll_back, words_of
 from hireliab.core._threads import join_all, start_thread
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import ClosedError, JournalError, JournalPoisonedError
@@ -86,14 +86,6 @@ _PRAGMAS: tuple[tuple[str, str | int], ...] = (
     ("foreign_keys", 1),
     ("mmap_size", 0),
 )
-_OWN_MISTAKES = (
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.NotSupportedError,
-)
-"""What an operation did wrong itself; every other error of SQLite is the disk's or the file's."""
 
 
 class SQLiteFile:
@@ -454,8 +446,8 @@ class SQLiteFile:
         for write in batch:
             try:
                 write.error = None
-                write.value = write.operation(connection) if write.atomic else _in_savepoint(connection, write.operation)
-            except _OWN_MISTAKES as error:
+                write.value = write.operation(connection) if write.atomic else in_savepoint(connection, write.operation)
+            except OWN_MISTAKES as error:
                 write.error = error
             except sqlite3.Error:
                 raise  # the disk, not the operation: the whole commit is lost
@@ -467,7 +459,7 @@ class SQLiteFile:
 
     def _give_up(self, connection: sqlite3.Connection, batch: Sequence[Write[Any]], error: BaseException) -> None:
         self._poison_with(error, f"a commit of {len(batch)} operations failed")
-        _roll_back(connection)
+        roll_back(connection)
         with self._lock:
             self._busy = False
         for write in batch:
@@ -597,24 +589,3 @@ class SQLiteFile:
             thread = self._thread
         self._ring()
         return thread is None or not join_all([thread], timeout=timeout)
-
-
-def _in_savepoint(connection: sqlite3.Connection, operation: Operation[T]) -> T:
-    """Run one operation so that its own mistake undoes nothing of its neighbours."""
-    connection.execute("SAVEPOINT operation")
-    try:
-        value = operation(connection)
-    except Exception as error:
-        if isinstance(error, sqlite3.Error) and not isinstance(error, _OWN_MISTAKES):
-            raise  # the transaction may be gone already
-        connection.execute("ROLLBACK TO operation")
-        connection.execute("RELEASE operation")
-        raise
-    connection.execute("RELEASE operation")
-    return value
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    with contextlib.suppress(sqlite3.Error):
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")

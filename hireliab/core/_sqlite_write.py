@@ -1,7 +1,8 @@
-"""One write that is asked of a SQLiteFile, and how it ended."""
+"""One write that is asked of a SQLiteFile, how it is applied, and how it ended."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -12,6 +13,15 @@ T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
 
 _log = logging.getLogger("hireliab.sqlite")
+
+OWN_MISTAKES = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.NotSupportedError,
+)
+"""What an operation did wrong itself; every other error of SQLite is the disk's or the file's."""
 
 
 class Write(Generic[T]):
@@ -89,3 +99,25 @@ def words_of(error: BaseException | None) -> str:
     if isinstance(error, sqlite3.Error | OSError) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def in_savepoint(connection: sqlite3.Connection, operation: Operation[T]) -> T:
+    """Run one operation so that its own mistake undoes nothing of its neighbours."""
+    connection.execute("SAVEPOINT operation")
+    try:
+        value = operation(connection)
+    except Exception as error:
+        if isinstance(error, sqlite3.Error) and not isinstance(error, OWN_MISTAKES):
+            raise  # the transaction may be gone already
+        connection.execute("ROLLBACK TO operation")
+        connection.execute("RELEASE operation")
+        raise
+    connection.execute("RELEASE operation")
+    return value
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """Undo what was begun, if the disk lets us."""
+    with contextlib.suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
