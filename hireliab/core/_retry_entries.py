@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from hireliab.core import config
 from hireliab.errors import ConfigError, NotSentError, ThrottledError
 
 Entry: TypeAlias = type[Exception] | Callable[[Any], object]
@@ -67,4 +68,4 @@ def _inherits(entry: object, name: str) -> Any:
 
 def wrong(setting: str, value: object, allowed: str) -> ConfigError:
     """Make the error for a value of a wrong kind."""
-    return ConfigError(f"{setting} must be {allowed}, got {value!r:.80}", setting=setting, value=value, allowed=allowed)
+    return ConfigError(f"{setting} must be {allowed}, got {config.shown(value)}", setting=setting, value=value, allowed=allowed)

@@ -94,6 +94,21 @@ def _within(value: float, low: float | None, high: float | None, above: float | 
     )
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float; what it would be multiplied with is one
+        return False
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value for an error's text, cut off; also one whose repr raises, such as a number of 5000 digits."""
+    try:
+        return repr(value)[:most]
+    except Exception:
+        return f"{type(value).__name__} that cannot be shown"
+
+
 def number(
     name: str, value: object, *, low: float | None = None, high: float | None = None, above: float | None = None
 ) -> float:
@@ -102,10 +117,10 @@ def number(
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not math.isfinite(value)
+        or not _is_finite(value)
         or not _within(value, low, high, above)
     ):
-        raise ConfigError(f"{name} must be {allowed}, got {value!r}", setting=name, value=value, allowed=allowed)
+        raise ConfigError(f"{name} must be {allowed}, got {shown(value)}", setting=name, value=value, allowed=allowed)
     return float(value)
 
 
@@ -121,8 +136,13 @@ def whole(name: str, value: object, *, low: int | None = None, high: int | None 
     allowed = f"a whole number, {_range(low, high, None)}"
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not _within(value, low, high, None):
-        raise ConfigError(f"{name} must be {allowed}, got {value!r}", setting=name, value=value, allowed=allowed)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not _is_finite(value)
+        or not _within(value, low, high, None)
+    ):
+        raise ConfigError(f"{name} must be {allowed}, got {shown(value)}", setting=name, value=value, allowed=allowed)
     return value
 
 
@@ -130,11 +150,11 @@ def choice(name: str, value: object, choices: Iterable[str]) -> str:
     """One of the given words."""
     words = list(choices)
     if not isinstance(value, str) or value not in words:
-        near = difflib.get_close_matches(str(value)[:80], words, n=1)
+        near = difflib.get_close_matches(value[:80] if isinstance(value, str) else "", words, n=1)
         allowed = ", ".join(words)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(
-            f"{name} must be one of {allowed}, got {value!r:.80}{hint}",
+            f"{name} must be one of {allowed}, got {shown(value)}{hint}",
             setting=name,
             value=value,
             allowed=allowed,
@@ -147,7 +167,7 @@ def flag(name: str, value: object) -> bool:
     """True or False, nothing else: the text "false" is true in Python."""
     if not isinstance(value, bool):
         raise ConfigError(
-            f"{name} must be True or False, got {value!r}", setting=name, value=value, allowed="True or False"
+            f"{name} must be True or False, got {shown(value)}", setting=name, value=value, allowed="True or False"
         )
     return value
 
@@ -156,7 +176,7 @@ def text(name: str, value: object, *, most: int = 200) -> str:
     """A text that is not empty, printable and at most `most` characters long."""
     allowed = f"a printable text of 1 to {most} characters"
     if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
-        raise ConfigError(f"{name} must be {allowed}, got {value!r:.80}", setting=name, value=value, allowed=allowed)
+        raise ConfigError(f"{name} must be {allowed}, got {shown(value)}", setting=name, value=value, allowed=allowed)
     return value
 
 
@@ -173,7 +193,7 @@ def blocking_function(where: str, func: Any) -> None:
         return  # a plain function or method, the common case, in little time
     if not callable(func):
         raise ConfigError(
-            f"{where}: func must be a function or method, got {func!r:.80}", setting="func", allowed="a blocking function"
+            f"{where}: func must be a function or method, got {shown(func)}", setting="func", allowed="a blocking function"
         )
     called = getattr(type(func), "__call__", None)  # noqa: B004  # the method itself, not whether there is one
     for candidate in (func, called):

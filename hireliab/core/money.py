@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 
+from hireliab.core import config
 from hireliab.errors import InvalidOrderError
 
 # 60 digits hold the product of two 28-digit numbers; Inexact raises wherever exactness is promised.
@@ -52,7 +53,7 @@ def parse(value: object, *, what: str) -> Decimal:
     if isinstance(value, bool):
         raise _invalid(what, value, "a number")
     if isinstance(value, float):
-        value = repr(value)
+        value = float.__repr__(value)  # not its class's own: numpy's says np.float64(0.1)
     if isinstance(value, int):
         number = Decimal(value)
     elif isinstance(value, Decimal):
@@ -78,7 +79,7 @@ def positive(value: object, *, what: str) -> Decimal:
 
 
 def _invalid(what: str, value: object, allowed: str) -> InvalidOrderError:
-    return InvalidOrderError(f"{what}: must be {allowed}, got {value!r:.60}", by="hireliab")
+    return InvalidOrderError(f"{what}: must be {allowed}, got {config.shown(value, 60)}", by="hireliab")
 
 
 def text(number: Decimal) -> str:

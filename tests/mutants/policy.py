@@ -2,9 +2,16 @@
 
 _FILE = "hireliab/core/policy.py"
 
-TESTS = ["tests/unit/core/test_policy.py"]
+_CONFIG = "hireliab/core/config.py"
+_MONEY = "hireliab/core/money.py"
+
+TESTS = ["tests/unit/core/test_policy.py", "tests/unit/core/test_config.py", "tests/unit/core/test_money.py"]
 
 MUTANTS = [
+    ("a number beyond every float is no setting's error", _CONFIG, "    except OverflowError:", "    except ZeroDivisionError:"),
+    ("a value that cannot be shown is no setting's error", _CONFIG, "        return repr(value)[:most]\n    except Exception:", "        return repr(value)[:most]\n    except ZeroDivisionError:"),
+    ("an amount that cannot be shown is no order's error", _MONEY, "config.shown(value, 60)", "value!r:.60"),
+    ("a float of another class is no number", _MONEY, "float.__repr__(value)", "repr(value)"),
     ("no look at the breaker", _FILE, "            self._breaker.peek()\n", "            pass\n"),
     ("no admission by the breaker", _FILE, "permit = None if breaker is None else breaker.acquire()", "permit = None"),
     ("no breaker where nothing waits", _FILE, "if self._breaker is None else self._breaker._call(func, args, kwargs)", ""),

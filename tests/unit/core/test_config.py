@@ -52,6 +52,23 @@ def test_a_bad_number_is_refused(value):
         config.load(Settings, {"needed": "x", "timeout": value}, where="part")
 
 
+class Nameless:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000, Nameless()], ids=["400", "-400", "5000", "nameless"])
+@pytest.mark.parametrize(
+    "check",
+    [config.number, config.whole, config.flag, config.text, lambda name, value: config.choice(name, value, ["a", "b"])],
+    ids=["number", "whole", "flag", "text", "choice"],
+)
+def test_a_value_that_is_no_float_or_cannot_be_shown_is_refused_like_any_other(check, value):
+    with pytest.raises(ConfigError, match=r"^size must be .*, got .{1,80}$") as caught:
+        check("size", value)
+    assert caught.value.value is value
+
+
 def test_a_config_that_is_no_mapping_is_refused():
     with pytest.raises(ConfigError, match="must be a mapping, a Settings or None, got list"):
         config.load(Settings, [1], where="part")

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from hireliab.core import money
+from hireliab.core import config, money
 from hireliab.errors import InvalidOrderError
 
 
@@ -32,13 +32,21 @@ def test_a_number_is_taken_as_its_writer_meant_it(given, meant):
 @pytest.mark.parametrize(
     "given",
     [True, None, "", "abc", "1_000", "۱۲", "1,5", "0x10", "NaN", "Infinity", float("nan"), float("inf"), Decimal("sNaN"),
-     Decimal("-Infinity"), [], b"1", "1" * 29, "9" * 60, 10**29, "1e-40", 1e300, "1\n", "\u22125"],
-    ids=lambda value: repr(value)[:30],
+     Decimal("-Infinity"), [], b"1", "1" * 29, "9" * 60, 10**29, 10**5000, "1e-40", 1e300, "1\n", "\u22125"],
+    ids=lambda value: config.shown(value, 30),
 )  # fmt: skip
 def test_what_is_no_sane_number_is_refused_by_name(given):
     with pytest.raises(InvalidOrderError, match="^amount: ") as caught:
         money.parse(given, what="amount")
     assert caught.value.by == "hireliab"
+
+
+def test_a_float_of_a_class_of_its_own_is_the_number_that_it_is():
+    class Numpys(float):
+        def __repr__(self):
+            return f"np.float64({float(self)!r})"
+
+    assert money.parse(Numpys(0.1), what="amount") == Decimal("0.1")
 
 
 @pytest.mark.parametrize("given", [0, -1, "0.0", "-0.001", 0.0, -0.0])
