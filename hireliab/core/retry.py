@@ -10,6 +10,7 @@ at the first failure that needs it.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
 import random
@@ -32,6 +33,19 @@ _log = logging.getLogger("hireliab.retry")
 P = ParamSpec("P")
 R = TypeVar("R")
 
+
+class _Mark(int):
+    """On a spent error: when it was spent, counted in marks. In another process, where nobody counts so, always just now."""
+
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
+        return float, (math.inf,)
+
+
+_numbers = itertools.count(1)
+_newest = 0
+"""The newest mark. Threads may write it in the other order; what is taken from `_numbers` after a look is still larger."""
+
+
 class _Default(int):
     """A default that can be told from the same number given by the caller."""
 
@@ -50,9 +64,12 @@ Through: TypeAlias = Callable[[Callable[..., Any], Any, Any], Any]
 class _Call:
     """One call that has failed at least once, or is looked at from its start."""
 
-    __slots__ = ("args", "attempts", "failed_at", "func", "kwargs", "pause", "state", "through")
+    __slots__ = ("args", "attempts", "failed_at", "func", "kwargs", "pause", "since", "state", "through")
 
-    def __init__(self, func: Callable[..., Any], args: Any, kwargs: Any, through: Through | None = None) -> None:
+    def __init__(
+        self, since: int, func: Callable[..., Any], args: Any, kwargs: Any, through: Through | None = None
+    ) -> None:
+        self.since = since  # the newest mark before it began
         self.func = func
         self.args = args
         self.kwargs = kwargs
@@ -80,8 +97,8 @@ class Retry:
     once, without a last wait, when the attempts are used up, when the wait would outlast the deadline in force, when
     `retry_after` is more than `max_retry_after`, or when the budget is empty. The original exception comes out then,
     as it is; its attribute `retry_attempts` is the number of calls made and `retry_elapsed` the seconds from the first
-    failure to the last. They also mark it as spent: a retry around this one, seeing it or its ``__cause__``, does not
-    begin again, so nested retries do not multiply.
+    failure to the last. It is marked as spent: a retry around this one, seeing it or its ``__cause__``, does not begin
+    again, so nested retries do not multiply.
 
     Thread-safe and without state of its own; no lock is held while it calls or waits.
 
@@ -179,10 +196,11 @@ class Retry:
             # As short as can be: this is what every successful call pays.
             @functools.wraps(func)
             def retried(*args: Any, **kwargs: Any) -> Any:
+                since = _newest
                 try:
                     return func(*args, **kwargs)
                 except Exception as error:
-                    call = _Call(func, args, kwargs)
+                    call = _Call(since, func, args, kwargs)
                     failed(call, error)
                     if call.pause is None:
                         raise
@@ -200,14 +218,15 @@ class Retry:
         return f"{often}, after " + ", ".join([*kinds, *(["what its predicates say"] if others else [])])
 
     def _run(self, func: Callable[..., Any], args: Any, kwargs: Any, through: Through | None = None) -> Any:
+        since = _newest
         if self._watches:
-            call = _Call(func, args, kwargs, through)
+            call = _Call(since, func, args, kwargs, through)
             self._begin(call)
             return self._attempt(call)
         try:
             result = func(*args, **kwargs) if through is None else through(func, args, kwargs)
         except Exception as error:
-            call = _Call(func, args, kwargs, through)
+            call = _Call(since, func, args, kwargs, through)
             self._failed(call, error)
             if call.pause is None:
                 raise
@@ -259,7 +278,7 @@ class Retry:
         call.pause = None
         wanted = False
         try:
-            if not _is_spent(error):
+            if not _is_spent(error, call.since):
                 self._note(call, now, error=error)
                 wanted = self._is_retryable(call, error)
                 if wanted:
@@ -276,8 +295,10 @@ class Retry:
         if call.attempts > 1 or (wanted and self.attempts != 1):
             # Into the dictionary, past a __setattr__ that may refuse: a frozen dataclass can be an exception.
             facts = vars(error)
-            facts.setdefault("retry_attempts", call.attempts)
-            facts.setdefault("retry_elapsed", now - call.failed_at)
+            if facts.get("_retry_mark", 0) <= call.since:  # else those of a retry below stay
+                _spend(facts)
+                facts["retry_attempts"] = call.attempts
+                facts["retry_elapsed"] = now - call.failed_at
 
     def _is_retryable(self, call: _Call, error: Exception) -> bool:
         """Whether this error may be retried at all."""
@@ -410,13 +431,23 @@ def _plan(state: Any, pause: float) -> None:
     state.idle_for += pause
 
 
-def _is_spent(error: BaseException) -> bool:
-    """Whether a retry below has used up its attempts on this error, or on one that it was raised from."""
+def _spend(facts: dict[str, Any]) -> None:
+    global _newest  # every call looks at it first, so it must cost next to nothing
+    facts["_retry_mark"] = mark = _Mark(next(_numbers))
+    _newest = int(mark)
+
+
+def _is_spent(error: BaseException, since: int) -> bool:
+    """
+    Whether a retry below has used up its attempts on this error, or on one that it was raised from.
+
+    A mark that is older than the call is of an earlier one that raised the same object.
+    """
     link: BaseException | None = error
     for _ in range(_LINKS):
         if link is None:
             return False
-        if "retry_attempts" in vars(link):
+        if vars(link).get("_retry_mark", 0) > since:
             return True
         # Not the context: an error raised in a handler of a spent one is an error of its own.
         link = link.__cause__

@@ -404,6 +404,64 @@ def test_a_retry_that_did_not_try_leaves_the_error_to_the_one_around_it(make, re
     assert reads(wait=0).execute(single) == 8
 
 
+def test_an_error_raised_while_a_spent_one_is_handled_is_an_error_of_its_own(make, reads):
+    script = Script(OSError("x"), OSError("x"), OSError("x"), 7)
+    inner = reads(wait=0)(script)
+
+    def handling():
+        try:
+            return inner()
+        except OSError:
+            raise KeyError("of its own")  # noqa: B904  # not from it
+
+    assert make(on=KeyError, idempotent=True, wait=0).execute(handling) == 7
+
+
+def test_the_facts_are_those_of_the_retry_that_gave_up_first(reads):
+    inner = reads(wait=0)(Script(OSError("x")))
+    steps = Script(OSError("the outer one's own"), inner)
+
+    def step():
+        func = steps()
+        return func()
+
+    with pytest.raises(OSError, match="x") as caught:
+        reads(wait=0, attempts=5).execute(step)
+    assert (steps.calls, caught.value.retry_attempts) == (2, 3)
+
+
+def test_an_error_object_that_is_raised_again_and_again_is_retried_each_time(make, reads):
+    shared = OSError("x")
+    for attempts in (2, 3):
+        assert run(reads(attempts=attempts, wait=0), shared) == (shared, attempts)
+        assert shared.retry_attempts == attempts
+    watching = make(on=OSError, idempotent=True, attempts=4, wait=0, after=lambda state: None)
+    assert run(watching, shared) == (shared, 4)
+    assert run(reads(wait=0), shared, 7) == (7, 2)
+    script = Script(shared)
+    with pytest.raises(OSError):
+        reads(wait=0).execute(reads(wait=0)(script))
+    assert script.calls == 3
+
+
+def test_an_error_that_was_spent_on_another_thread_or_in_another_process_stays_spent(reads):
+    script = Script(OSError("x"))
+    inner = reads(wait=0)(script)
+    with pytest.raises(OSError) as caught:
+        reads(wait=0).execute(lambda: Background(inner).result())
+    assert script.calls == 3
+    sent = pickle.dumps(caught.value)
+
+    def remote():
+        script.calls += 1
+        raise pickle.loads(sent)
+
+    script.calls = 0
+    with pytest.raises(OSError):
+        reads(wait=0).execute(remote)
+    assert script.calls == 1
+
+
 def test_a_circle_of_causes_ends(make):
     one, two = OSError("1"), OSError("2")
     one.__cause__, two.__cause__ = two, one
