@@ -48,13 +48,14 @@ class BulkheadPermit:
 
 
 class _Waiter:
-    """One thread in the queue."""
+    """One thread that may have to wait."""
 
     __slots__ = ("condition", "granted")
 
-    def __init__(self, lock: threading.RLock) -> None:
-        self.condition = threading.Condition(lock)  # the bulkhead's lock: each waiter is woken alone
-        self.granted = False
+    condition: threading.Condition  # with the bulkhead's lock: each waiter is woken alone; in the queue, all have one
+
+    def __init__(self) -> None:
+        self.granted = False  # it has a place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,39 +191,45 @@ class Bulkhead:
     # -- machinery --------------------------------------------------------------------------------------------
 
     def _take(self) -> None:
-        with self._lock:
-            if self._running < self.max_concurrent:
-                self._running += 1
-                return
-        what = f"bulkhead {self.name!r}"
-        timeout = bounded(self.max_wait) or 0.0
-        with self._lock:
-            if self._taken_locked(timeout):
-                return
-            self._refused += 1
-            running, waiting = self._running, len(self._queue)
+        taken = False
+        waiter = None
+        try:
+            with self._lock:
+                if self._running < self.max_concurrent:
+                    self._running += 1
+                    taken = True
+                    return
+            what = f"bulkhead {self.name!r}"
+            timeout = bounded(self.max_wait) or 0.0
+            waiter = _Waiter()
+            with self._lock:
+                if self._taken_locked(waiter, timeout):
+                    return
+                self._refused += 1
+                running, waiting = self._running, len(self._queue)
+        except BaseException:
+            # Ctrl-C, also where the lock was let go of. A place handed to this thread at the last moment goes on.
+            if taken or (waiter is not None and waiter.granted):
+                self._give()
+            raise
         check(what)
         raise BulkheadFullError(
             f"{what}: {running} of {self.max_concurrent} running and {waiting} of {self.max_waiting} waiting, the call"
             " was not made; try again later"
         )
 
-    def _taken_locked(self, timeout: float) -> bool:
+    def _taken_locked(self, waiter: _Waiter, timeout: float) -> bool:
         """Whether a place was had, now or within `timeout` seconds."""
         if self._running < self.max_concurrent:  # freed since the first look
             self._running += 1
+            waiter.granted = True
             return True
         if timeout <= 0 or len(self._queue) >= self.max_waiting:
             return False
-        waiter = _Waiter(self._lock)
+        waiter.condition = condition = threading.Condition(self._lock)
         try:
             self._queue.append(waiter)
-            self._clock.wait_for(waiter.condition, lambda: waiter.granted, timeout)
-        except BaseException:
-            # Ctrl-C. A place handed to this thread at the last moment goes on to the next.
-            if waiter.granted:
-                self._give()
-            raise
+            self._clock.wait_for(condition, lambda: waiter.granted, timeout)
         finally:
             with contextlib.suppress(ValueError):  # it was granted, and so taken out of the queue
                 self._queue.remove(waiter)

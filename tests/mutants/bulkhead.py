@@ -6,13 +6,14 @@ _DEADLINE = "hireliab/core/deadline.py"
 TESTS = ["tests/unit/core/test_bulkhead.py", "tests/unit/core/test_deadline.py"]
 
 MUTANTS = [
-    ("one too many", _FILE, "            if self._running < self.max_concurrent:\n                self._running += 1\n                return\n", "            if self._running <= self.max_concurrent:\n                self._running += 1\n                return\n"),
+    ("one too many", _FILE, "                if self._running < self.max_concurrent:\n                    self._running += 1\n                    taken", "                if self._running <= self.max_concurrent:\n                    self._running += 1\n                    taken"),
+    ("Ctrl-C keeps the place", _FILE, "            if taken or (waiter", "            if (waiter"),
     ("the queue is not bounded", _FILE, "len(self._queue) >= self.max_waiting", "False"),
     ("the queue is one too long", _FILE, "len(self._queue) >= self.max_waiting", "len(self._queue) > self.max_waiting"),
     ("last come, first served", _FILE, "waiter = self._queue.popleft()", "waiter = self._queue.pop()"),
     ("a place is freed and not handed over", _FILE, "                waiter.granted = True\n", "                waiter.granted = True\n                self._running -= 1\n"),
     ("a place granted at the last moment is lost", _FILE, "        return waiter.granted\n", "        return False\n"),
-    ("an interrupted waiter keeps its place", _FILE, "            if waiter.granted:\n                self._give()\n            raise\n", "            raise\n"),
+    ("an interrupted waiter keeps its place", _FILE, "            if taken or (waiter is not None and waiter.granted):", "            if taken:"),
     ("a waiter that gave up stays in the queue", _FILE, "                self._queue.remove(waiter)\n", "                pass\n"),
     ("a granted waiter is not woken", _FILE, "                waiter.condition.notify()\n", "                pass\n"),
     ("a permit gives back twice", _FILE, "bulkhead, self._bulkhead = self._bulkhead, None", "bulkhead = self._bulkhead"),

@@ -171,6 +171,45 @@ def test_an_interrupted_waiter_leaves_the_queue():
     assert bulkhead.stats().running == 0
 
 
+class InterruptedAtRelease:
+    """A lock whose n-th release is met by Ctrl-C: Python looks for signals after the call, still inside the method."""
+
+    def __init__(self, lock, at):
+        self._lock, self._at, self._releases = lock, at, 0
+
+    def __enter__(self):
+        return self._lock.__enter__()
+
+    def __exit__(self, *error):
+        self._lock.__exit__(*error)
+        self._releases += 1
+        if self._releases == self._at:
+            raise KeyboardInterrupt
+
+    def __getattr__(self, name):
+        return getattr(self._lock, name)
+
+
+def test_ctrl_c_at_the_moment_at_which_the_place_is_had_gives_it_back():
+    bulkhead = Bulkhead(name="b", max_concurrent=1)
+    bulkhead._lock = InterruptedAtRelease(bulkhead._lock, 1)
+    with pytest.raises(KeyboardInterrupt):
+        bulkhead.execute(int)
+    assert bulkhead.stats().running == 0
+
+
+def test_ctrl_c_at_the_moment_at_which_a_waiter_has_its_place_gives_it_back():
+    held = []
+    bulkhead = Bulkhead(
+        name="b", max_concurrent=1, max_waiting=3, max_wait=5.0, clock=_JustInTime(lambda: held.pop().release())
+    )
+    held.append(bulkhead.acquire())
+    bulkhead._lock = InterruptedAtRelease(bulkhead._lock, 3)  # the first look, the release of the other, its own
+    with pytest.raises(KeyboardInterrupt):
+        bulkhead.acquire()
+    assert (bulkhead.stats().running, bulkhead.stats().waiting) == (0, 0)
+
+
 def test_a_place_granted_to_an_interrupted_waiter_goes_on():
     held = []
     bulkhead = Bulkhead(
