@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -30,7 +29,9 @@ class Events(Generic[E]):
         # The deque's own method: no Python code runs between the call and the append, so a signal handler cannot
         # put a later event first.
         self.put: Callable[[E], None] = self._queue.append
-        self._delivering = threading.Lock()  # held by the one thread that delivers; only ever tried, not waited for
+        # Under 0 the mark of the one call that delivers; tried and never waited for. No lock: Ctrl-C may come after a
+        # lock's acquire() and before its answer is known, and then nobody would release it.
+        self._delivering: dict[int, object] = {}
         self._reported: set[int] = set()
 
     def deliver(self, tell: Callable[[E], None]) -> None:
@@ -40,20 +41,23 @@ class Events(Generic[E]):
         Args:
             tell: Hears one event; it calls the listeners through `call`.
         """
-        # Looked at again after the release: thread A may find the queue empty and still hold the lock while
-        # thread B appends, fails to take it and leaves. A then sees B's event here.
+        # Looked at again after the release: thread A may find the queue empty and still have its mark there while
+        # thread B appends, fails to set its own and leaves. A then sees B's event here.
+        mine, delivering = object(), self._delivering
         while self._queue:
-            if not self._delivering.acquire(blocking=False):
-                return
             try:
+                if delivering.setdefault(0, mine) is not mine:
+                    return
                 while self._queue:
                     tell(self._queue.popleft())
             finally:
-                self._delivering.release()
+                # Nothing is called before the mark is gone: calls are where Python looks for signals.
+                if 0 in delivering and delivering[0] is mine:
+                    del delivering[0]
 
     def after_fork(self) -> None:
         """In a forked child: the thread that delivered is not here, and its queue is the parent's business."""
-        self._delivering = threading.Lock()
+        self._delivering = {}
         self._queue.clear()
 
     def call(self, listener: object, hook: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:

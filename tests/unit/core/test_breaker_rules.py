@@ -1017,9 +1017,11 @@ def test_a_forked_child_keeps_the_state_drops_the_probes_and_does_not_inherit_a_
     held, leave = threading.Event(), threading.Event()
 
     def hold():
-        with opened._mx, opened._lock, probing._lock, probing._mx, probing._events._delivering:
+        with opened._mx, opened._lock, probing._lock, probing._mx:
+            probing._events._delivering[0] = "another thread's"
             held.set()
             leave.wait(JOIN_TIMEOUT)
+            del probing._events._delivering[0]
 
     holder = Background(hold)
     assert held.wait(JOIN_TIMEOUT)

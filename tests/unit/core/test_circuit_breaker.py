@@ -926,19 +926,15 @@ def test_an_event_that_comes_while_the_deliverer_stops_is_not_left_behind():
     events = Events(logging.getLogger("test"), lambda: "test")
     seen = []
 
-    class LastMoment:
-        """The deliverer's lock; before its first release another thread puts an event and cannot deliver it."""
+    class LastMoment(dict):
+        """The deliverer's mark; before it is gone for the first time another thread puts an event and cannot deliver it."""
 
-        def __init__(self):
-            self._lock = threading.Lock()
-            self.acquire = self._lock.acquire
-
-        def release(self):
+        def __delitem__(self, key):
             if len(seen) == 1:
                 events.put("second")
                 events.deliver(seen.append)
                 assert seen == ["first"]
-            self._lock.release()
+            super().__delitem__(key)
 
     events._delivering = LastMoment()
     events.put("first")
@@ -982,6 +978,43 @@ def test_ctrl_c_in_a_listener_gives_the_probe_back_and_loses_no_later_event(make
     assert breaker.stats().probes == 0
     breaker.execute(int)
     assert heard == ["open", "half-open", "closed"]
+
+
+def test_ctrl_c_before_the_deliverer_knows_that_it_is_the_one_silences_no_listener():
+    events = Events(logging.getLogger("test"), lambda: "test")
+    seen = []
+
+    class Interrupted(dict):
+        def setdefault(self, key, value):
+            super().setdefault(key, value)
+            raise KeyboardInterrupt
+
+    events.put("first")
+    events._delivering, plain = Interrupted(), events._delivering
+    with pytest.raises(KeyboardInterrupt):
+        events.deliver(seen.append)
+    plain.update(events._delivering)  # what the call left there
+    events._delivering = plain
+    events.put("second")
+    events.deliver(seen.append)
+    assert seen == ["first", "second"]
+
+
+def test_a_listener_that_makes_an_event_does_not_hear_it_inside_itself():
+    events = Events(logging.getLogger("test"), lambda: "test")
+    inside, seen = [], []
+
+    def tell(event):
+        assert not inside
+        inside.append(event)
+        if event < 3:
+            events.put(event + 1)
+            events.deliver(tell)
+        seen.append(inside.pop())
+
+    events.put(1)
+    events.deliver(tell)
+    assert seen == [1, 2, 3]
 
 
 def test_transitions_are_logged(make, caplog):
