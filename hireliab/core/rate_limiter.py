@@ -12,7 +12,7 @@ import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from hireliab.core import config
 from hireliab.core._limiter_window import (
@@ -53,8 +53,9 @@ class RateLimiter:
 
     Thread-safe. Each lane is first come, first served, whatever the weights; the reserved lane goes before the
     normal one. Callers that would have to wait longer than their timeout are refused at once. The lock is held for
-    moments only; who waits does not hold it. Not for signal handlers: they may run on a thread that holds the
-    lock. A forked child starts with what the parent had used, and counts for itself from then on.
+    moments only; who waits does not hold it. A signal handler or finaliser that interrupts the limiter in the middle of a
+    change is refused with RateLimitedError, whatever it calls. A forked child starts with what the parent had used, and
+    counts for itself from then on.
 
     The time that counts is that of the admission. A venue counts arrivals, and requests may travel at different
     speeds, so ask for a little less than the venue allows.
@@ -90,7 +91,10 @@ class RateLimiter:
             NORMAL: min(window.normal for window in self._windows),
             RESERVED: min(window.limit for window in self._windows),
         }
-        self._lock = threading.Lock()  # guards everything below, and what is in the windows
+        # Guards everything below, and what is in the windows. Re-entrant, so that a signal handler or a finaliser that
+        # comes upon the thread that has it can look at `_inside`; a plain lock would never be released.
+        self._lock = threading.RLock()
+        self._inside = False  # somebody is in the middle of a change
         self._queues: dict[str, deque[_Waiter]] = {RESERVED: deque(), NORMAL: deque()}  # in order of precedence
         self._blocked_until = -math.inf
         renew_after_fork(self)
@@ -121,16 +125,22 @@ class RateLimiter:
             timeout = self._check(weight, timeout, lane)
             weight = int(weight)
         with self._lock:
-            # Read with the lock held: an older time would let this admission leave the window too early.
-            now = self._monotonic()
-            queues = self._queues
-            if now >= self._blocked_until and not queues[RESERVED] and (lane == RESERVED or not queues[NORMAL]):
-                for window in self._windows:
-                    if not window.fits(weight, lane, now):
-                        break
-                else:
-                    return self._admit_locked(weight, lane, now)
-            return self._wait_locked(weight, lane, math.inf if timeout is None else now + timeout)
+            if self._inside:
+                raise self._entered_twice()
+            self._inside = True
+            try:
+                # Read with the lock held: an older time would let this admission leave the window too early.
+                now = self._monotonic()
+                queues = self._queues
+                if now >= self._blocked_until and not queues[RESERVED] and (lane == RESERVED or not queues[NORMAL]):
+                    for window in self._windows:
+                        if not window.fits(weight, lane, now):
+                            break
+                    else:
+                        return self._admit_locked(weight, lane, now)
+                return self._wait_locked(weight, lane, math.inf if timeout is None else now + timeout)
+            finally:
+                self._inside = False
 
     def _check(self, weight: int, timeout: float | None, lane: str) -> float | None:
         """Raise ConfigError for values that no call may have; the timeout as a float."""
@@ -171,11 +181,15 @@ class RateLimiter:
                 waiter.woken = False
                 if waiter.condition is None:  # not for those that are refused at once
                     waiter.condition = threading.Condition(self._lock)
-                self._clock.wait_for(
-                    waiter.condition,
-                    lambda: waiter.woken,
-                    None if until == math.inf else max(until - now, _SHORTEST_WAIT),
-                )
+                self._inside = False  # while the others have the lock
+                try:
+                    self._clock.wait_for(
+                        waiter.condition,
+                        lambda: waiter.woken,
+                        None if until == math.inf else max(until - now, _SHORTEST_WAIT),
+                    )
+                finally:
+                    self._inside = True
         finally:
             # Admitted, refused or interrupted: the next in line must look again.
             with contextlib.suppress(ValueError):  # Ctrl-C may come before it was appended
@@ -192,7 +206,7 @@ class RateLimiter:
             seconds: From now, at least 0. A running penalty that ends later stays.
         """
         seconds = config.number("seconds", seconds, low=0)
-        with self._lock:
+        with self._alone():
             self._block_locked(self._monotonic() + seconds)
 
     def pause_until(self, when: float) -> None:
@@ -203,7 +217,7 @@ class RateLimiter:
             when: A reading of the limiter's monotonic clock. A penalty that ends later stays.
         """
         when = config.number("when", when)
-        with self._lock:
+        with self._alone():
             self._block_locked(when)
 
     def observe(
@@ -250,7 +264,7 @@ class RateLimiter:
             counted = max(theirs, window.limit) - config.whole("remaining", remaining, low=0)
         else:
             counted = config.whole("used", used, low=0) + max(0, window.limit - theirs)
-        with self._lock:
+        with self._alone():
             now = self._monotonic()
             window.expire(now)
             missing = counted - window.used
@@ -267,7 +281,7 @@ class RateLimiter:
         Args:
             token: What this limiter's `acquire` returned.
         """
-        with self._lock:
+        with self._alone():
             if token.owner is not self:
                 return  # given back before, or another limiter's
             token.owner = None
@@ -283,7 +297,7 @@ class RateLimiter:
             ages: Seconds since each was sent. Below zero, after a step of the wall clock, counts as now.
         """
         checked = [max(0.0, config.number("ages", age)) for age in ages]
-        with self._lock:
+        with self._alone():
             now = self._monotonic()
             for window in self._windows:
                 window.enter([Token(now - age, 1, NORMAL, self) for age in checked])
@@ -297,7 +311,7 @@ class RateLimiter:
             share: From 0 to 1.
         """
         share = config.number("share", share, low=0, high=1)
-        with self._lock:
+        with self._alone():
             now = self._monotonic()
             for window in self._windows:
                 amounts = {NORMAL: window.normal, RESERVED: window.limit - window.normal}
@@ -324,7 +338,7 @@ class RateLimiter:
 
     def stats(self) -> RateLimiterStats:
         """One consistent look at the windows, the queue and the penalty."""
-        with self._lock:
+        with self._alone():
             now = self._monotonic()
             for window in self._windows:
                 window.expire(now)
@@ -341,9 +355,27 @@ class RateLimiter:
 
     # -- machinery --------------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._lock:
+            if self._inside:
+                raise self._entered_twice()
+            self._inside = True
+            try:
+                yield
+            finally:
+                self._inside = False
+
+    def _entered_twice(self) -> RateLimitedError:
+        return RateLimitedError(
+            f"rate limiter {self.name!r}: called by a signal handler or a finaliser that interrupted it; nothing was taken"
+            " or changed, call again after it"
+        )
+
     def renew_in_child(self) -> None:
         """Keep the windows in a forked child, without the parent's waiters and with a lock that nobody there holds."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._inside = False
         for queue in self._queues.values():
             queue.clear()
 

@@ -9,7 +9,7 @@ TESTS = [
     "tests/property/test_limiter_model.py",
 ]
 
-_READ = "            now = self._monotonic()\n            queues"
+_READ = "                now = self._monotonic()\n                queues"
 
 MUTANTS = [
     ("one too many", _WINDOW, "self.used + weight <= self.limit and", "self.used + weight <= self.limit + 1 and"),
@@ -28,7 +28,7 @@ MUTANTS = [
     ("who is in front does not matter", _FILE, "            if other is waiter:\n                return due, longest\n", "            if other is not waiter:\n                continue\n            return due, longest\n"),
     ("a heavy waiter is overtaken", _FILE, "not queues[RESERVED] and (lane == RESERVED or not queues[NORMAL])", "True"),
     ("a reserved waiter is overtaken", _FILE, "not queues[RESERVED] and (lane", "(lane"),
-    ("one window is enough", _FILE, "                    if not window.fits(weight, lane, now):\n                        break\n", "                    if window.fits(weight, lane, now):\n                        return self._admit_locked(weight, lane, now)\n                    break\n"),
+    ("one window is enough", _FILE, "                        if not window.fits(weight, lane, now):\n                            break\n", "                        if window.fits(weight, lane, now):\n                            return self._admit_locked(weight, lane, now)\n                        break\n"),
     ("only the first window is played", _FILE, "plays = [Played(window) for window in self._windows]", "plays = [Played(window) for window in self._windows[:1]]"),
     ("waits although it is hopeless", _FILE, "if due > deadline:", "if due > deadline and now >= deadline:"),
     ("a penalty is ignored", _FILE, "if now >= self._blocked_until and", "if"),
@@ -46,14 +46,18 @@ MUTANTS = [
     ("a share is rounded down", _FILE, "math.ceil(amount * share - 1e-9)", "int(amount * share)"),
     ("an impossible weight waits for ever", _FILE, "        if weight > most:\n", "        if weight > self.limit:\n"),
     ("waits under another lock", _FILE, "waiter.condition = threading.Condition(self._lock)", "waiter.condition = threading.Condition()"),
-    ("no lock in acquire", _FILE, "        with self._lock:\n            # Read with", "        with contextlib.nullcontext():\n            # Read with"),
+    ("no lock in acquire", _FILE, "        with self._lock:\n            if self._inside:\n                raise self._entered_twice()\n            self._inside = True\n            try:\n                # Read", "        with contextlib.nullcontext():\n            try:\n                # Read"),
     ("an older answer lowers the count", _FILE, "            if missing > 0:\n", "            if missing:\n"),
     ("a smaller limit of the server is not believed", _FILE, " + max(0, window.limit - theirs)", ""),
     ("what a smaller limit leaves is not believed", _FILE, "max(theirs, window.limit) - config", "theirs - config"),
     ("a larger limit of the server is not known", _FILE, "max(theirs, window.limit) - config", "window.limit - config"),
     ("what others used takes the reserve", _FILE, "Token(now, missing, NORMAL, self)", "Token(now, missing, RESERVED, self)"),
     ("an observation wakes nobody", _FILE, "NORMAL, self)])\n                self._wake_next_locked()\n", "NORMAL, self)])\n"),
-    ("a child inherits the lock", _FILE, '        self._lock = threading.Lock()\n        for queue', "        for queue"),
+    ("a child inherits the lock", _FILE, '        self._lock = threading.RLock()\n        self._inside = False\n        for queue', "        for queue"),
     ("a child inherits the waiters", _FILE, "            queue.clear()\n", "            pass\n"),
+    ("a signal handler is admitted in the middle of an admission", _FILE, "            if self._inside:\n                raise self._entered_twice()\n            self._inside = True\n            try:\n                # Read", "            self._inside = True\n            try:\n                # Read"),
+    ("a signal handler changes what is being changed", _FILE, "            if self._inside:\n                raise self._entered_twice()\n            self._inside = True\n            try:\n                yield", "            self._inside = True\n            try:\n                yield"),
+    ("who waits keeps the others out", _FILE, "                self._inside = False  # while the others have the lock\n", ""),
+    ("who has waited is not alone", _FILE, "                finally:\n                    self._inside = True\n", "                finally:\n                    pass\n"),
     ("two limits for the same seconds", _WINDOW, "if len({per for _, per in pairs}) < len(pairs):", "if False:"),
 ]

@@ -340,6 +340,73 @@ def test_what_is_not_recognised_quickly_is_admitted_all_the_same(make, call):
     assert used(limiter)[0] == int(call.get("weight", 1))
 
 
+# -- signal handlers and finalisers ---------------------------------------------------------------------------------
+
+
+class HandlerClock(FakeClock):
+    """A clock at whose next reading a signal handler runs: in the middle of whatever reads it."""
+
+    handler = None
+
+    def monotonic(self):
+        handler, self.handler = self.handler, None
+        if handler is not None:
+            handler()
+        return super().monotonic()
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        lambda limiter, token: limiter.acquire(),
+        lambda limiter, token: limiter.give_back(token),
+        lambda limiter, token: limiter.penalize(9.0),
+        lambda limiter, token: limiter.observe(used=3),
+        lambda limiter, token: limiter.preload([0.0]),
+        lambda limiter, token: limiter.fill(1.0),
+        lambda limiter, token: limiter.stats(),
+    ],
+    ids=["acquire", "give_back", "penalize", "observe", "preload", "fill", "stats"],
+)
+@pytest.mark.parametrize("outer", ["acquire", "stats"])
+def test_a_signal_handler_in_the_middle_of_the_limiter_is_refused_and_changes_nothing(inner, outer):
+    clock = HandlerClock()
+    limiter = RateLimiter(name="l", limit=3, per=1.0, clock=clock)
+    tokens = [limiter.acquire()]
+    refused = []
+
+    def handler():
+        with pytest.raises(RateLimitedError, match="signal handler or a finaliser.*nothing was taken") as caught:
+            inner(limiter, tokens[0])
+        refused.append(caught.value)
+
+    clock.handler = handler
+    Background(getattr(limiter, outer)).result()
+    assert len(refused) == 1
+    assert limiter.stats().used == (2 if outer == "acquire" else 1)
+    inner(limiter, tokens[0])  # after it, it may
+
+
+def test_a_signal_handler_is_refused_also_by_one_who_has_waited():
+    clock = HandlerClock()
+    limiter = RateLimiter(name="l", limit=1, per=1.0, clock=clock)
+    limiter.acquire()
+    refused = []
+
+    def handler():
+        with pytest.raises(RateLimitedError, match="signal handler"):
+            limiter.acquire()
+        refused.append(1)
+
+    waiting = Background(limiter.acquire, timeout=None)
+    clock.wait_parked(1)
+    assert limiter.stats().waiting == 1  # who waits keeps nobody out
+    clock.handler = handler
+    clock.advance(1.0)
+    waiting.result()
+    assert (refused, limiter.stats().used) == ([1], 1)
+
+
 # -- fork -----------------------------------------------------------------------------------------------------------
 
 
