@@ -41,6 +41,10 @@ class Clock(Protocol):
         """Acquire a plain lock within `timeout` seconds (None: without limit); whether it was acquired."""
 
 
+_LONGEST = threading.TIMEOUT_MAX
+"""Seconds, about 292 years: a wait that is asked to be longer is an OverflowError of Python's."""
+
+
 class SystemClock:
     """The machine's clocks."""
 
@@ -55,11 +59,11 @@ class SystemClock:
         self, condition: threading.Condition, predicate: Callable[[], bool], timeout: float | None = None
     ) -> bool:
         """See `Clock.wait_for`."""
-        return bool(condition.wait_for(predicate, timeout))
+        return bool(condition.wait_for(predicate, None if timeout is None else min(timeout, _LONGEST)))
 
     def acquire(self, lock: threading.Lock, timeout: float | None = None) -> bool:
         """See `Clock.acquire`."""
-        return lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        return lock.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), _LONGEST))
 
 
 SYSTEM_CLOCK: Clock = SystemClock()

@@ -6,6 +6,7 @@ import pytest
 
 from hireliab.core.clock import SystemClock
 from hireliab.testing import FakeClock
+from tests.support.together import Background
 
 
 @pytest.fixture(params=[SystemClock, FakeClock])
@@ -44,6 +45,22 @@ def test_a_notify_ends_the_wait(any_clock):
         condition.notify_all()
     thread.join(10)
     assert seen == [True]
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e300, float("inf")])
+def test_a_wait_may_be_longer_than_a_lock_can_wait(any_clock, seconds):
+    condition, flag = threading.Condition(), []
+
+    def wake():
+        with condition:
+            flag.append(1)
+            condition.notify_all()
+
+    with condition:  # so that it cannot be woken before it waits
+        waking = Background(wake)
+        assert any_clock.wait_for(condition, lambda: bool(flag), seconds)
+    waking.result()
+    assert any_clock.acquire(threading.Lock(), seconds)
 
 
 def test_a_free_lock_is_acquired(any_clock):

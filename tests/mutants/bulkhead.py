@@ -2,8 +2,9 @@
 
 _FILE = "hireliab/core/bulkhead.py"
 _DEADLINE = "hireliab/core/deadline.py"
+_CLOCK = "hireliab/core/clock.py"
 
-TESTS = ["tests/unit/core/test_bulkhead.py", "tests/unit/core/test_deadline.py"]
+TESTS = ["tests/unit/core/test_bulkhead.py", "tests/unit/core/test_deadline.py", "tests/contract/test_clock.py"]
 
 MUTANTS = [
     ("one too many", _FILE, "                if self._running < self.max_concurrent:\n                    self._running += 1\n                    taken", "                if self._running <= self.max_concurrent:\n                    self._running += 1\n                    taken"),
@@ -24,6 +25,8 @@ MUTANTS = [
     ("a child keeps the parent's lock", _FILE, '        self._lock = threading.RLock()\n        self._running = 0\n        self._queue = deque()\n\n    # --', '        self._running = 0\n        self._queue = deque()\n\n    # --'),
     ("a child keeps the parent's places", _FILE, '        self._lock = threading.RLock()\n        self._running = 0\n        self._queue = deque()\n\n    # --', '        self._lock = threading.RLock()\n        self._queue = deque()\n\n    # --'),
     ("a parent's permit frees a place that a child never had", _FILE, "            if not self._running:\n", "            if False:\n"),
+    ("a wait is longer than a lock can wait", _CLOCK, "None if timeout is None else min(timeout, _LONGEST)", "timeout"),
+    ("a lock is waited for longer than it can be", _CLOCK, "min(max(0.0, timeout), _LONGEST)", "max(0.0, timeout)"),
     ("an inner deadline extends", _DEADLINE, "if seconds is None or outer[1] - outer[0]() <= seconds:", "if seconds is None:"),
     ("an inner deadline does not shrink", _DEADLINE, "if seconds is None or outer[1] - outer[0]() <= seconds:", "if True:"),
     ("clocks are mixed", _DEADLINE, "if seconds is None or outer[1] - outer[0]() <= seconds:", "if seconds is None or outer[1] - self._monotonic() <= seconds:"),
