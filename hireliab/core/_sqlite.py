@@ -21,7 +21,6 @@ Decisions and their reasons
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
 import sqlite3
@@ -128,7 +127,10 @@ class SQLiteFile:
         self._clock = clock
         self._pid = os.getpid()
         self._readers = Readers(path, clock)
-        self._lock = threading.Lock()  # guards everything down to the blank line
+        # Guards everything down to the blank line. Re-entrant, so that a signal handler that comes upon the thread that
+        # has it can be refused; a plain lock would never be released, and the writer would wait for it, too.
+        self._lock = threading.RLock()
+        self._inside = False  # a write is being queued
         self._queue: deque[Write[Any]] = deque()
         self._urgent = False  # somebody waits for what is queued
         self._busy = False  # a batch is being written
@@ -147,7 +149,7 @@ class SQLiteFile:
         self._space_checked = -1e9
         self._idle_due = 0.0
         self._is_soft = False  # what the connection is set to
-        self._batch: Sequence[Write[Any]] = ()  # taken from the queue last
+        self._batch: list[Write[Any]] = []  # taken from the queue last
         self._quiet = 0  # waits of LINGER without work, one after the other
         self.commits = 0
         self.operations = 0
@@ -257,6 +259,7 @@ class SQLiteFile:
         Raises:
             ClosedError: After close().
             JournalPoisonedError: An earlier commit failed.
+            JournalError: In a forked child, or in a signal handler that interrupted a write of its own thread.
         """
         write = Write(operation, atomic, mark, None, then)
         self._enqueue(write, urgent=True)
@@ -291,9 +294,15 @@ class SQLiteFile:
                     raise self._poisoned()
                 if self._closing or self._thread is None:
                     raise ClosedError(f"{self.path}: the journal is closed; open a new pipeline")
-                ring = self._sleeping >= (_LINGERING if urgent else _ASLEEP)
-                self._urgent = self._urgent or urgent
-                self._queue.append(write)
+                if self._inside:
+                    raise JournalError(f"{self.path}: a signal handler interrupted a write; it was not written, try after it")
+                self._inside = True
+                try:
+                    ring = self._sleeping >= (_LINGERING if urgent else _ASLEEP)
+                    self._urgent = self._urgent or urgent
+                    self._queue.append(write)
+                finally:
+                    self._inside = False
         finally:
             if ring:
                 self._ring()
@@ -361,9 +370,9 @@ class SQLiteFile:
                 self._busy = False
                 self._sleeping = _AWAKE
                 if self._queue and (self._urgent or lingered or self._closing):
-                    self._batch = batch = list(itertools.islice(self._queue, BATCH))
-                    for _ in batch:
-                        self._queue.popleft()
+                    batch: list[Write[Any]] = []
+                    self._batch = batch
+                    batch.extend(self._queue.popleft() for _ in range(min(BATCH, len(self._queue))))
                     self._urgent = bool(self._queue)
                     self._busy = True
                     self._quiet = 0

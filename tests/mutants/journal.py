@@ -20,6 +20,7 @@ MUTANTS = [
     ("an unforeseen error leaves the batch waiting", _SQLITE, "left = [*self._batch, *self._queue]", "left = [*self._queue]"),
     ("an unforeseen error ends the writer without a word", _SQLITE,
      "            self._poison = self._poison or error\n            self._busy = False\n", "            self._busy = False\n"),
+    ("a signal handler writes in the middle of a write", _SQLITE, "                if self._inside:\n", "                if False:\n"),
     ("a child's close waits for the parent's lock", _SQLITE, "fork\n            return True\n", "fork\n            pass\n"),
     ("a file without a thread stays open", _SQLITE, "            self._end(self._connection)\n            raise JournalError", "            raise JournalError"),
     ("a callback that raises ends the writer", _WRITE, "            except (Exception, SystemExit):", "            except ZeroDivisionError:"),
@@ -30,8 +31,8 @@ MUTANTS = [
     ("durability is off", _SQLITE, "(\"synchronous\", 2)", "(\"synchronous\", 0)"),
     ("a write that nobody waits for is a commit of its own", _SQLITE,
      "ring = self._sleeping >= (_LINGERING if urgent else _ASLEEP)\n"
-     "                self._urgent = self._urgent or urgent",
-     "ring = True\n                self._urgent = True"),
+     "                    self._urgent = self._urgent or urgent",
+     "ring = True\n                    self._urgent = True"),
     ("a write that nobody waits for stays in memory", _SQLITE,
      "if self._queue and (self._urgent or lingered or self._closing):",
      "if self._queue and (self._urgent or self._closing):"),

@@ -5,6 +5,7 @@ import logging
 import os
 import sqlite3
 import threading
+from collections import deque
 
 import pytest
 
@@ -327,6 +328,34 @@ def test_a_forked_childs_write_is_refused_before_it_waits_for_a_lock(file, monke
         file.write(insert(1))
     with file._lock:
         file.flush()
+
+
+def test_a_signal_handler_in_the_middle_of_a_write_is_refused_and_the_write_goes_on(still):
+    class Interrupted(deque):
+        handler = None
+
+        def append(self, write):
+            handler, self.handler = self.handler, None
+            if handler is not None:
+                handler()
+            super().append(write)
+
+    def handler():
+        with pytest.raises(JournalError, match="signal handler interrupted a write; it was not written"):
+            still.write(insert(2))
+        with pytest.raises(JournalError, match="signal handler"):
+            still.post(insert(3), what="the third")
+        still.flush()
+        assert not still.close(timeout=0.01)  # the writer waits for us
+        refused.append(1)
+
+    refused = []
+    still._queue = Interrupted()
+    still._queue.handler = handler
+    assert Background(still.write, insert(1)).result() == 1
+    assert refused == [1]
+    assert still.close()
+    assert rows(still) == [1]
 
 
 def test_a_forked_childs_close_does_nothing_and_waits_for_no_lock(file, monkeypatch):
