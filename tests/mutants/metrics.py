@@ -7,12 +7,15 @@ _BRIDGE = "hireliab/monitoring/_metrics_prometheus.py"
 _EXPORTER = "hireliab/monitoring/_metrics_exporter.py"
 
 TESTS = [
+    "tests/unit/core/test_metrics.py",
     "tests/unit/monitoring/test_metrics.py",
     "tests/contract/test_metrics.py",
     "tests/integration/test_metrics_http.py",
 ]
 
 MUTANTS = [
+    ("a handler that prints counts waits for its own thread", "hireliab/core/_metrics.py", "threading.RLock()  # guards _counts", "threading.Lock()  # guards _counts"),
+    ("a handler that prints durations waits for its own thread", "hireliab/core/_metrics.py", "threading.RLock()  # guards everything below", "threading.Lock()  # guards everything below"),
     ("a field is forgotten", _TABLE, '            Measure("leaks", COUNTER, "leaks", "Clients in use for longer than leak_timeout."),\n', ""),
     ("a state is forgotten", _TABLE, '_states("state", "closed", "open", "half-open", "isolated",', '_states("state", "closed", "open", "half-open",'),
     ("a counter is a gauge", _TABLE, 'Measure("rejected", COUNTER, "rejected", "Calls that were refused."),', 'Measure("rejected", GAUGE, "rejected", "Calls that were refused."),'),

@@ -1,7 +1,7 @@
 """Counters and histograms: nothing is lost between threads, and a snapshot is consistent."""
 
 from hireliab.core._metrics import SECONDS, Counter, Histogram
-from tests.support.together import together
+from tests.support.together import Background, together
 
 
 def test_counts_of_many_threads_add_up():
@@ -16,6 +16,26 @@ def test_counts_of_many_threads_add_up():
     assert counter.snapshot() == {"even": 2000, "odd": 2000}
     assert histogram.snapshot().counts == (1500, 1000, 1500)
     assert (histogram.snapshot().total, histogram.snapshot().most) == (500 * 14.0, 3.5)
+
+
+def test_a_signal_handler_may_print_the_figures_on_the_thread_that_is_counting():
+    counter, histogram, seen = Counter(), Histogram((1.0, 2.0)), []
+
+    class Word(str):
+        def __hash__(self):  # Python code in the middle of the count, as a handler would be
+            seen.append(counter.snapshot())
+            return super().__hash__()
+
+    class Value(float):
+        def __radd__(self, other):
+            seen.append(histogram.snapshot().count)
+            return other + float(self)
+
+    Background(counter.add, Word("even")).result()
+    assert seen[0] == {}
+    Background(histogram.observe, Value(1.5)).result()
+    assert seen[-1] == 1
+    assert (counter.snapshot(), histogram.snapshot().total) == ({"even": 1}, 1.5)
 
 
 def test_a_bound_belongs_to_the_place_below_it():
