@@ -23,7 +23,9 @@ def test_a_signal_handler_may_print_the_figures_on_the_thread_that_is_counting()
 
     class Word(str):
         def __hash__(self):  # Python code in the middle of the count, as a handler would be
-            seen.append(counter.snapshot())
+            if not seen:
+                seen.append({})
+                seen.append(counter.snapshot())
             return super().__hash__()
 
     class Value(float):
@@ -32,7 +34,7 @@ def test_a_signal_handler_may_print_the_figures_on_the_thread_that_is_counting()
             return other + float(self)
 
     Background(counter.add, Word("even")).result()
-    assert seen[0] == {}
+    assert seen == [{}, {}]
     Background(histogram.observe, Value(1.5)).result()
     assert seen[-1] == 1
     assert (counter.snapshot(), histogram.snapshot().total) == ({"even": 1}, 1.5)
