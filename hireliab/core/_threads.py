@@ -92,7 +92,7 @@ def join_all(threads: Iterable[threading.Thread], *, timeout: float, clock: Cloc
     for thread in threads:
         if thread is threading.current_thread() or thread.ident is None:
             continue
-        thread.join(max(0.0, deadline - clock.monotonic()))
+        thread.join(min(max(0.0, deadline - clock.monotonic()), threading.TIMEOUT_MAX))  # more is an OverflowError
         if thread.is_alive():
             alive.append(thread.name)
     if alive:

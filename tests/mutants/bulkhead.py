@@ -4,7 +4,7 @@ _FILE = "hireliab/core/bulkhead.py"
 _DEADLINE = "hireliab/core/deadline.py"
 _CLOCK = "hireliab/core/clock.py"
 
-TESTS = ["tests/unit/core/test_bulkhead.py", "tests/unit/core/test_deadline.py", "tests/contract/test_clock.py"]
+TESTS = ["tests/unit/core/test_bulkhead.py", "tests/unit/core/test_deadline.py", "tests/contract/test_clock.py", "tests/unit/core/test_threads.py"]
 
 MUTANTS = [
     ("one too many", _FILE, "                if self._running < self.max_concurrent:\n                    self._running += 1\n                    taken", "                if self._running <= self.max_concurrent:\n                    self._running += 1\n                    taken"),
@@ -27,6 +27,7 @@ MUTANTS = [
     ("a parent's permit frees a place that a child never had", _FILE, "            if not self._running:\n", "            if False:\n"),
     ("a wait is longer than a lock can wait", _CLOCK, "None if timeout is None else min(timeout, _LONGEST)", "timeout"),
     ("a lock is waited for longer than it can be", _CLOCK, "min(max(0.0, timeout), _LONGEST)", "max(0.0, timeout)"),
+    ("threads are waited for longer than they can be", "hireliab/core/_threads.py", "thread.join(min(max(0.0, deadline - clock.monotonic()), threading.TIMEOUT_MAX))", "thread.join(max(0.0, deadline - clock.monotonic()))"),
     ("an inner deadline extends", _DEADLINE, "if seconds is None or outer[1] - outer[0]() <= seconds:", "if seconds is None:"),
     ("an inner deadline does not shrink", _DEADLINE, "if seconds is None or outer[1] - outer[0]() <= seconds:", "if True:"),
     ("clocks are mixed", _DEADLINE, "if seconds is None or outer[1] - outer[0]() <= seconds:", "if seconds is None or outer[1] - self._monotonic() <= seconds:"),
