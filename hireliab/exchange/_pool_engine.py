@@ -89,7 +89,7 @@ class PoolEngine(Generic[C]):
         claim.slot = None
         if problem != "stopped":
             raise PoolCreateError(f"connection pool {self.name!r}: {problem}", pool=self.name)
-        self._close(client)
+        self._close_all([client])
         raise PoolStoppedError(f"connection pool {self.name!r}: stopped while a client was made", pool=self.name)
 
     def _is_good(self, claim: Claim) -> bool:
@@ -157,17 +157,25 @@ class PoolEngine(Generic[C]):
             self._section(PoolState.finish_locked, claim, self._monotonic(), reason)
         return True, reason
 
-    def _close(self, client: C) -> None:
-        """Close a client that is out of the pool; nobody is told of an error but the log and the counter."""
+    def _close_last(self, clients: list[C]) -> None:
+        """
+        Close the last of these clients, which are out of the pool; nobody is told of an error but the log and the
+        counter. It leaves the list with nothing between that and the call of its close: where Ctrl-C comes, it is
+        still to be closed, or closing.
+        """
+        rest = len(clients) - 1
         try:
-            close = self.config.close_func
+            client, close = clients[-1], self.config.close_func
             if close is not None:
+                del clients[rest:]
                 close(client)
             else:
                 own = getattr(client, "close", None)
+                del clients[rest:]
                 if own is not None:
                     own()
         except Exception as error:
+            del clients[rest:]
             self._section(_count_close_error)
             _log.warning("connection pool %r: closing a client failed", self.name, exc_info=error)
 
@@ -235,7 +243,7 @@ class PoolEngine(Generic[C]):
     def _section(self, step: Callable[Concatenate[PoolState, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one step under the lock; then close what it took out, and do what a signal handler posted meanwhile."""
         state = self._state
-        closing: list[Entry] = []
+        closing: list[C] = []
         entered, ours = False, object()
         try:
             with state.lock:
@@ -252,7 +260,12 @@ class PoolEngine(Generic[C]):
             if state.inside is ours:  # Ctrl-C killed the step before its own `finally` was in force
                 state.inside = None
             if entered:
-                self._close_all(closing)
+                try:
+                    if closing:
+                        self._close_all(closing)
+                finally:
+                    if closing:  # Ctrl-C came before the first
+                        self._close_all(closing)
                 if state.listeners:
                     self._events.deliver(self._hear)
                 while state.mail:
@@ -266,12 +279,12 @@ class PoolEngine(Generic[C]):
         for listener in self._state.listeners:
             self._events.call(listener, listener, event)
 
-    def _close_all(self, entries: list[Entry]) -> None:
-        while entries:
+    def _close_all(self, clients: list[C]) -> None:
+        while clients:
             try:
-                self._close(entries.pop().client)
+                self._close_last(clients)
             except BaseException:
-                self._close_all(entries)  # a Ctrl-C in one close() must not leave the others open
+                self._close_all(clients)  # a Ctrl-C in one close() must not leave the others open
                 raise
 
     def _watch(self, done: Callable[[PoolState], bool], deadline: float | None) -> bool:

@@ -56,42 +56,47 @@ def looked_after_locked(state: PoolState) -> None:
 def status_locked(state: PoolState) -> Status:
     """The status, after a look whether the thread that was stopping the pool is still at it."""
     if state.status is Status.STOPPING and (state.stopper is None or state.stopper() is None):
-        state.refuse_all_locked()
+        _give_up_locked(state)
         state.status = Status.STOPPED
         state.changed_locked()
     return state.status
 
 
 def begin_stop_locked(state: PoolState, stopper: Claim) -> tuple[int, int, int] | None:
-    """Refuse all waiters, give up idle clients; (closed, in use, creating), or None when somebody stops already."""
-    if status_locked(state) in (Status.STOPPING, Status.STOPPED):
+    """
+    Refuse all waiters, give up idle clients; (closed, in use, creating), or None when somebody stops already.
+
+    A stop that Ctrl-C killed in its own clearing up is taken over: a traceback may keep its claim alive for ever.
+    """
+    status = status_locked(state)
+    first = None if state.stopper is None else state.stopper()
+    taken_over = isinstance(first, Claim) and first.touched and first._owner is stopper._owner
+    if status is Status.STOPPED or (status is Status.STOPPING and not taken_over):
+        state.reap_locked()  # leases that a stop left, and that were dropped since
         return None
-    state.stopper = weakref.ref(stopper, state.wake_watchers)
-    state.status = Status.STOPPING
-    state.reap_locked()
-    state.refuse_all_locked()
     creating = len(state.creating)
-    state.creating.clear()  # a client under construction finds no place on arrival and is closed by its maker
-    closed = _close_idle_locked(state, "stop")
-    for entry in state.entries.values():
-        entry.doom = "stop"
-    state.filled = state.upkeep = False
-    state.changed_locked()
+    # All at once, so that Ctrl-C finds a pool that runs, or one whose stop is to be finished.
+    state.stopper, state.status = weakref.ref(stopper, state.wake_watchers), Status.STOPPING
+    closed = _give_up_locked(state)
     return closed, len(state.entries), creating
 
 
 def end_stop_locked(state: PoolState, stopper: Claim) -> None:
     """No more waiting for clients in use; they are closed when they come back."""
     if state.status is Status.STOPPING and state.stopper is not None and state.stopper() is stopper:
-        state.refuse_all_locked()  # again, in case that a Ctrl-C cut the beginning short
-        state.status = Status.STOPPED
-        state.stopper = None
+        _give_up_locked(state)  # again, in case that a Ctrl-C cut the beginning short
+        state.status, state.stopper = Status.STOPPED, None
     state.changed_locked()
 
 
-def stopped_locked(state: PoolState) -> bool:
-    """Whether the pool has stopped."""
-    return status_locked(state) is Status.STOPPED
+def stopped_locked(state: PoolState, me: Owner) -> bool:
+    """
+    Whether the pool has stopped, or there is only this thread's own stop to wait for. That one is below, if a signal
+    handler or a client's close() asks, and goes on when this one has returned.
+    """
+    first = None if state.stopper is None else state.stopper()
+    mine = first is not None and first._owner is me
+    return status_locked(state) is Status.STOPPED or (mine and in_use_locked(state, but_by=me) == 0)
 
 
 def picture_locked(state: PoolState) -> PoolStats:
@@ -119,6 +124,19 @@ def invalidate_locked(state: PoolState, now: float) -> int:
     state.serve_locked(now)
     state.changed_locked()
     return closed + len(state.entries)
+
+
+def _give_up_locked(state: PoolState) -> int:
+    """What a stop does to waiters and clients; how many it closed. Done again, it does what Ctrl-C kept from it."""
+    state.filled = state.upkeep = False
+    state.reap_locked()
+    state.refuse_all_locked()
+    state.creating.clear()  # a client under construction finds no place on arrival and is closed by its maker
+    closed = _close_idle_locked(state, "stop")
+    for entry in state.entries.values():
+        entry.doom = "stop"
+    state.changed_locked()
+    return closed
 
 
 def _close_idle_locked(state: PoolState, reason: str) -> int:

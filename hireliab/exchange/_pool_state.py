@@ -81,7 +81,7 @@ class PoolState:
         self.idle: list[Entry] = []  # an index only; the right end was used last
         self.waiting: collections.deque[weakref.ref[Lease[Any]]] = collections.deque()
         self.creating: dict[int, weakref.ref[Lease[Any]]] = {}
-        self.to_close: list[Entry] = []  # taken out; closed by the section's thread when the lock is free
+        self.to_close: list[Any] = []  # clients taken out; closed by the section's thread when the lock is free
         self.watchers: list[threading.Lock] = []  # gates of threads that wait for a change, not for a client
         self.filling: weakref.ref[Lease[Any]] | None = None  # the running initialize(); dead: nobody's
         self.filled = False
@@ -322,9 +322,11 @@ class PoolState:
     def remove_locked(self, entry: Entry, reason: str) -> None:
         """Out of the pool; its place is free at once, and it is closed when the lock is."""
         entry.holder = gone
-        if self.entries.pop(entry.key, None) is not None:
+        if entry.key in self.entries and self.entries[entry.key] is entry:
+            # No call in these two lines, so that Ctrl-C comes before both or behind both.
+            self.to_close += [entry.client]
+            del self.entries[entry.key]
             self.discards[reason] += 1
-            self.to_close.append(entry)
             self.tell_locked("discarded", reason)
 
     def suspect_locked(self, failed: Entry) -> None:

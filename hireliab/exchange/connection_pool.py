@@ -162,9 +162,9 @@ class ConnectionPool(PoolEngine[C]):
         """
         Stop: refuse all callers that wait or come, close the idle clients, wait for those in use.
 
-        Idempotent; a call during another thread's stop waits with it. Clients held by the calling thread are not
-        waited for. In a signal handler that interrupted the pool itself it only marks, and the pool stops at once
-        after it.
+        Idempotent; a call during another thread's stop waits with it, and one after an interrupted stop finishes it.
+        Clients held by the calling thread are not waited for. In a signal handler that interrupted the pool itself it
+        only marks, and the pool stops at once after it.
 
         Args:
             timeout: Seconds to wait for clients in use; None without limit, 0 does not wait.
@@ -174,14 +174,14 @@ class ConnectionPool(PoolEngine[C]):
         """
         deadline = self._deadline(number_or_none("timeout", timeout, low=0))
         stopper, state = Claim(self), self._state
+        me = stopper._owner
         report = PoolStopReport(closed=0, returned=0, left=len(state.entries), creating=len(state.creating))
         try:
             begun = self._section(phases.begin_stop_locked, stopper)
             if begun is None:
-                self._watch(phases.stopped_locked, deadline)
+                self._watch(lambda state: phases.stopped_locked(state, me), deadline)
                 return self._report or report
             closed, in_use, creating = begun
-            me = stopper._owner
             self._watch(lambda state: phases.in_use_locked(state, but_by=me) == 0, deadline)
             left = self._section(phases.in_use_locked)
             report = PoolStopReport(closed=closed, returned=in_use - left, left=left, creating=creating)
@@ -190,6 +190,7 @@ class ConnectionPool(PoolEngine[C]):
             state.mail.append(lambda: self.stop(timeout=0))
             return report
         finally:
+            stopper.touched = True  # from here on it only clears up; interrupted in that, the next stop() does it
             try:
                 # While the pool is still stopping: once it has stopped, another thread may start it, and then that
                 # life's upkeep is not ours to take away.

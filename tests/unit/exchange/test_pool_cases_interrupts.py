@@ -313,6 +313,71 @@ def test_a_second_ctrl_c_while_the_first_is_handled_loses_no_capacity(scene, swa
         heals(world, [first, first + rng.randrange(1, 12)], scene, swallowed)
 
 
+def started_world(**config):
+    world = World(min_connections=2, **config)
+    world.pool.initialize()
+    return world
+
+
+def test_a_stop_that_ctrl_c_cut_short_is_finished_by_the_next_one(swallowed):
+    for nth in itertools.count(1):
+        world = started_world()
+        try:
+            count = with_interruption([nth], ctrl_c, world.pool.stop)
+        except KeyboardInterrupt:
+            count = nth
+        world.pool.stop(timeout=0)
+        assert [client.closed for client in world.make.made] == [1, 1], f"after Ctrl-C at place {nth}"
+        world.pool.initialize()
+        world.end()
+        if count < nth:
+            break
+    assert nth > 30
+
+
+def test_a_stop_that_two_ctrl_cs_killed_is_finished_while_its_traceback_lives(swallowed):
+    places = with_interruption([100_000], ctrl_c, started_world().pool.stop)
+    killed = 0
+    for first in range(10, places, 3):
+        for gap in (1, 4, 9, 16):
+            world = started_world()
+            try:
+                with_interruption([first, first + gap], ctrl_c, world.pool.stop)
+            except KeyboardInterrupt:
+                killed += world.pool.stats().status == "stopping"
+                world.pool.stop(timeout=None)
+                stats = world.pool.stats()
+                assert (stats.status, stats.size) == ("stopped", 0), (first, gap)
+            world.pool.stop()
+            world.pool.initialize()
+            world.end()
+    assert killed
+
+
+@pytest.mark.parametrize("timeout", [5, None])
+def test_a_clients_close_that_stops_the_pool_does_not_wait_for_itself(timeout):
+    def close(client):
+        client.close()
+        reports.append(world.pool.stop(timeout=timeout))
+
+    reports = []
+    world = started_world(close_func=close)
+    before = world.clock.monotonic()
+    report = world.pool.stop(timeout=timeout)
+    assert (report.closed, report.left, len(reports)) == (2, 0, 2)
+    assert world.clock.monotonic() == before
+
+
+def test_a_lease_that_was_left_by_a_stop_and_dropped_is_closed_by_the_next_stop():
+    world = started_world()
+    lease = other_thread(world.pool.acquire)
+    assert world.pool.stop(timeout=0).left == 1
+    client = lease.client
+    del lease
+    world.pool.stop(timeout=0)
+    assert (client.closed, world.pool.stats().size) == (1, 0)
+
+
 # -- a signal handler (3) -------------------------------------------------------------------------------------------
 
 
