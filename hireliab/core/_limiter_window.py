@@ -219,7 +219,7 @@ def _pairs(where: str, limits: Iterable[tuple[int, float]]) -> list[tuple[int, f
         given = []
     if not given or any(len(pair) != 2 for pair in given):
         raise ConfigError(
-            f"{where}: limits must be {allowed}, got {limits!r:.80}", setting="limits", value=limits, allowed=allowed
+            f"{where}: limits must be {allowed}, got {config.shown(limits)}", setting="limits", value=limits, allowed=allowed
         )
     pairs = [(config.whole("limits", most, low=1), config.number("limits", per, above=0)) for most, per in given]
     if len({per for _, per in pairs}) < len(pairs):

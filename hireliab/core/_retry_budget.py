@@ -89,7 +89,7 @@ class RetryBudget:
         Raises:
             ConfigError: A setting is wrong, or differs from that of the existing budget.
         """
-        config.refuse_unknown(settings, _SETTINGS, where=f"retry budget {target!r:.80}")
+        config.refuse_unknown(settings, _SETTINGS, where=f"retry budget {config.shown(target)}")
         candidate = cls(target=target, **settings)
         budget = _shared.setdefault(target, candidate)  # one step of the dictionary's: no lock that a fork may copy
         for setting in settings:

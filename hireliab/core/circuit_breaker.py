@@ -157,7 +157,7 @@ class CircuitBreaker(Engine, pybreaker.CircuitBreaker):
         **pybreaker_names: Any,
     ) -> None:
         given = {key: value for key, value in locals().items() if key not in ("self", "pybreaker_names", "__class__")}
-        self._settings = load_settings(f"circuit breaker {name!r:.80}", given, pybreaker_names)
+        self._settings = load_settings(f"circuit breaker {config.shown(name)}", given, pybreaker_names)
         threshold = self._settings.failure_threshold
         self._monotonic = clock.monotonic
         self._events: Events[CircuitEvent] = Events(_log, lambda: f"circuit breaker {self._machine.name!r}")

@@ -236,7 +236,7 @@ class Policy:
 
     def _wrong(self, setting: str, value: object, allowed: str) -> ConfigError:
         return ConfigError(
-            f"{self._what}: {setting} must be {allowed}, got {value!r:.80}",
+            f"{self._what}: {setting} must be {allowed}, got {config.shown(value)}",
             setting=setting,
             value=value,
             allowed=allowed,
@@ -327,7 +327,7 @@ def reliable(
     Raises:
         ConfigError: A setting is wrong, or the function is a generator or async function.
     """
-    config.refuse_unknown(parts, _PARTS, where=f"reliable {name!r:.80}")
+    config.refuse_unknown(parts, _PARTS, where=f"reliable {config.shown(name)}")
     config.text("name", name)
     if retry is _PRESET:
         retry = Retry(

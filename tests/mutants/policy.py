@@ -8,6 +8,8 @@ _MONEY = "hireliab/core/money.py"
 TESTS = ["tests/unit/core/test_policy.py", "tests/unit/core/test_config.py", "tests/unit/core/test_money.py"]
 
 MUTANTS = [
+    ("a breaker's value that cannot be shown is no setting's error", "hireliab/core/_breaker_settings.py", "got {config.shown(value)}", "got {value!r}"),
+    ("a policy's value that cannot be shown is no setting's error", _FILE, "got {config.shown(value)}", "got {value!r:.80}"),
     ("a number beyond every float is no setting's error", _CONFIG, "    except OverflowError:", "    except ZeroDivisionError:"),
     ("a value that cannot be shown is no setting's error", _CONFIG, "        return repr(value)[:most]\n    except Exception:", "        return repr(value)[:most]\n    except ZeroDivisionError:"),
     ("an amount that cannot be shown is no order's error", _MONEY, "config.shown(value, 60)", "value!r:.60"),

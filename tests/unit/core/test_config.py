@@ -5,6 +5,11 @@ from dataclasses import dataclass
 import pytest
 
 from hireliab.core import config
+from hireliab.core.bulkhead import Bulkhead
+from hireliab.core.circuit_breaker import CircuitBreaker
+from hireliab.core.policy import Policy, reliable
+from hireliab.core.rate_limiter import RateLimiter
+from hireliab.core.retry import Retry, RetryBudget
 from hireliab.errors import ConfigError
 
 
@@ -67,6 +72,27 @@ def test_a_value_that_is_no_float_or_cannot_be_shown_is_refused_like_any_other(c
     with pytest.raises(ConfigError, match=r"^size must be .*, got .{1,80}$") as caught:
         check("size", value)
     assert caught.value.value is value
+
+
+@pytest.mark.parametrize("value", [10**5000, Nameless()], ids=["5000", "nameless"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: Bulkhead(name=value, max_concurrent=1),
+        lambda value: CircuitBreaker(name=value),
+        lambda value: CircuitBreaker(listeners=value),
+        lambda value: CircuitBreaker(exclude=[value]),
+        lambda value: Policy(name="p", breaker=value),
+        lambda value: reliable(value, atempts=3),
+        lambda value: RateLimiter(name="l", limits=value),
+        lambda value: RateLimiter(name="l", limit=value, per=1.0),
+        lambda value: Retry(stop=value),
+        lambda value: RetryBudget.shared(value, capasity=3),
+    ],
+)
+def test_every_part_refuses_what_cannot_be_shown_like_any_other_value(make, value):
+    with pytest.raises(ConfigError):
+        make(value)
 
 
 def test_a_config_that_is_no_mapping_is_refused():
