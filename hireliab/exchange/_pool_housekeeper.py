@@ -28,6 +28,9 @@ JOIN = 2.0
 class Tended(Protocol):
     """What the housekeeper knows of a pool."""
 
+    _inline: bool
+    """Whether it looks after itself, in passing; set where there is no thread to do it."""
+
     def _tend(self) -> float | None:
         """Do what is due; the seconds until more is, or None when the pool is stopped and needs no looking after."""
 
@@ -79,6 +82,11 @@ class Housekeeper:
                     if self._post is post and not post[0].is_alive():
                         self._post = None
                         self._drop_locked(pool)
+                        # Thread B may have seen our post, and left its pool to the thread that did not start.
+                        for orphan in [ref() for ref in self._pools]:
+                            if orphan is not None:
+                                orphan._inline = True
+                        self._pools = []
                 if isinstance(error, RuntimeError):
                     return False
                 raise

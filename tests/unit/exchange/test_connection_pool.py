@@ -24,6 +24,7 @@ from hireliab.errors import (
 from hireliab.exchange import _pool_backoff, _pool_housekeeper
 from hireliab.exchange.connection_pool import ConnectionPool, PoolConfig
 from hireliab.testing import FakeClock
+from tests.support.pools import other_thread
 
 
 class Client:
@@ -1381,3 +1382,32 @@ def test_without_a_thread_upkeep_moves_into_the_calls(make, monkeypatch):
     assert pool.execute("place") == 0
     assert pool._inline
     pool.stop()
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+def test_a_pool_that_relied_on_a_thread_which_did_not_start_looks_after_itself(make, monkeypatch, failure):
+    first = ConnectionPool(name="first", create_client_func=make)
+    second = ConnectionPool(name="second", create_client_func=make)
+    start = threading.Thread.start
+
+    def fail(thread):
+        if thread.name != "hireliab.pool-housekeeper":
+            return start(thread)
+        monkeypatch.undo()
+        other_thread(second.initialize)  # sees that a housekeeper is posted
+        raise failure
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    if isinstance(failure, RuntimeError):
+        first.initialize()
+        assert first._inline
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            first.initialize()
+    assert housekeepers() == []
+    assert second._inline
+    first.acquire().release()  # after Ctrl-C a second attempt
+    assert first._inline == (housekeepers() == [])
+    first.stop()
+    second.stop()
+    assert housekeepers() == []
