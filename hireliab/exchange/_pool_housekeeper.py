@@ -154,7 +154,8 @@ class Housekeeper:
         try:
             due = pool._tend()
         except BaseException:  # a factory's SystemExit too: nobody here to hand it to, and other pools need us
-            _log.exception("pool housekeeper: a round failed; the next one is in %.0f s", TICK)
+            with contextlib.suppress(BaseException):  # a broken log handler must not end this thread
+                _log.exception("pool housekeeper: a round failed; the next one is in %.0f s", TICK)
             return TICK
         if due is None:
             with self._lock:

@@ -1372,6 +1372,38 @@ def test_a_factory_that_exits_does_not_end_the_housekeeper(caplog):
         assert housekeepers() == [thread]
 
 
+def test_a_log_handler_that_raises_does_not_end_the_housekeeper(monkeypatch):
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise OSError("no route to the log server")
+
+    tried = threading.Semaphore(0)
+    answers = [Client(), OSError("down"), Client()]
+
+    def factory():
+        answer = answers.pop(0)
+        tried.release()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(_pool_backoff, "_FIRST", 0.0)
+    broken = Broken()
+    with ConnectionPool(name="p", create_client_func=factory, config={"min_connections": 1}) as pool:
+        [thread] = housekeepers()
+        assert tried.acquire(timeout=20)
+        lease = pool.acquire()
+        logging.getLogger("hireliab.pool").addHandler(broken)
+        try:
+            lease._pool._give_back(lease, "broken")  # and no line in this thread's log
+            assert tried.acquire(timeout=20)
+            _pool_housekeeper.HOUSEKEEPER.ring()
+            assert tried.acquire(timeout=20)
+            assert housekeepers() == [thread]
+        finally:
+            logging.getLogger("hireliab.pool").removeHandler(broken)
+
+
 def test_without_a_thread_upkeep_moves_into_the_calls(make, monkeypatch):
     def no_thread(self):
         raise RuntimeError("can't start new thread")
