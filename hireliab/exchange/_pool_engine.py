@@ -67,8 +67,9 @@ class PoolEngine(Generic[C]):
         """Run the factory for a claim that has a slot."""
         home = self._state
         began = self._monotonic()
+        new: list[C] = []  # until the pool has taken it in; what is left in it at the end is closed
         try:
-            client = self._create_client()
+            new = [self._create_client()]
         except Exception as error:
             self._section(making.failed_locked, claim, self._monotonic(), error, _bare(error))
             raise PoolCreateError(
@@ -79,17 +80,20 @@ class PoolEngine(Generic[C]):
         except BaseException:  # Ctrl-C says nothing about the other side
             self._section(PoolState.drop_slot_locked, claim, self._monotonic())
             raise
-        if self._state is not home:
-            _bury(client)  # the factory forked, and this is the child: the client is the parent's too
-            raise PoolStoppedError(f"connection pool {self.name!r}: forked while a client was made", pool=self.name)
-        now = self._monotonic()
-        problem = self._section(making.admit_locked, claim, client, now, took=now - began, lend=lend)
+        try:
+            if self._state is not home:
+                _bury(new.pop())  # the factory forked, and this is the child: the client is the parent's too
+                raise PoolStoppedError(f"connection pool {self.name!r}: forked while a client was made", pool=self.name)
+            now = self._monotonic()
+            problem = self._section(making.admit_locked, claim, new, now, took=now - began, lend=lend)
+        finally:
+            if new:
+                self._close_all(new)
         if problem is None:
             return
         claim.slot = None
         if problem != "stopped":
             raise PoolCreateError(f"connection pool {self.name!r}: {problem}", pool=self.name)
-        self._close_all([client])
         raise PoolStoppedError(f"connection pool {self.name!r}: stopped while a client was made", pool=self.name)
 
     def _is_good(self, claim: Claim) -> bool:

@@ -27,17 +27,21 @@ def reserve_locked(state: PoolState, claim: Claim, now: float, *, patient: bool 
     return True
 
 
-def admit_locked(state: PoolState, claim: Claim, client: Any, now: float, *, took: float, lend: bool) -> str | None:
-    """Take a new client in, lent to its maker or idle; returns what is wrong with it, if anything."""
+def admit_locked(state: PoolState, claim: Claim, new: list[Any], now: float, *, took: float, lend: bool) -> str | None:
+    """
+    Take the client in `new` in, lent to its maker or idle; returns what is wrong with it, if anything. What it leaves in
+    the list is no client of the pool, and for its maker to close.
+    """
     if state.creating.pop(-1 if claim.slot is None else claim.slot, None) is None:
         return "stopped"
     claim.slot = None
-    problem = None
+    problem, client = None, new[0]
     if client is None:
         problem = "the factory returned None"
     elif any(entry.client is client for entry in state.entries.values()):  # `is`: clients may have an odd ==
         problem = "the factory returned a client that the pool has already; it must make a new one each time"
     if problem is not None:
+        new.clear()
         state.create_failures += 1
         state.serve_locked(now)
         state.changed_locked()
@@ -57,6 +61,7 @@ def admit_locked(state: PoolState, claim: Claim, client: Any, now: float, *, too
     if claim.generation != state.generation:
         entry.doom = "generation"
     state.entries[entry.key] = entry  # first: what is lent, or in the index, is always one of them
+    del new[0]  # no call since the line above: Ctrl-C finds it in one of the two
     if lend:
         state.lend_locked(entry, claim)
     else:

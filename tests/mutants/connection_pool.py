@@ -39,7 +39,7 @@ MUTANTS = [
     ("an interrupted waiter keeps its client", _STATE, "        if claim.has_client():\n            # A client", "        if claim.touched and claim.has_client():\n            # A client"),
     ("an interrupted check lends on", _ENGINE, "        claim.touched = True  # interrupted", "        claim.touched = False  # interrupted"),
     ("dropped leases are not found", _STATE, "elif entry.holder() is None:", "elif entry.holder is None:"),
-    ("a new client is lent before it is the pool's", _MAKING, "    state.entries[entry.key] = entry  # first: what is lent, or in the index, is always one of them\n    if lend:\n        state.lend_locked(entry, claim)", "    if lend:\n        state.lend_locked(entry, claim)\n    state.entries[entry.key] = entry\n    if lend:\n        pass"),
+    ("a new client is lent before it is the pool's", _MAKING, "    state.entries[entry.key] = entry  # first: what is lent, or in the index, is always one of them\n    del new[0]  # no call since the line above: Ctrl-C finds it in one of the two\n    if lend:\n        state.lend_locked(entry, claim)", "    if lend:\n        state.lend_locked(entry, claim)\n    state.entries[entry.key] = entry\n    del new[0]\n    if lend:\n        pass"),
     ("expired clients are lent", _STATE, "            if now < entry.expires:\n                return entry", "            return entry"),
     ("lifetimes without jitter", _MAKING, "_JITTER * random.random()", "0.0 * random.random()"),
     ("the same client twice", _MAKING, "elif any(entry.client is client for entry in state.entries.values()):", "elif False:"),
@@ -141,6 +141,9 @@ MUTANTS = [
     ("Ctrl-C before a close loses its client", _ENGINE, "client, close = clients[-1], self.config.close_func", "client, close = clients.pop(), self.config.close_func"),
     ("a pool relies on a thread that did not start", _KEEPER, "                                orphan._inline = True", "                                pass"),
     ("the housekeeper dies of a log handler", _KEEPER, "            with contextlib.suppress(BaseException):  # a broken", "            with contextlib.suppress(ZeroDivisionError):  # a broken"),
+    ("Ctrl-C loses a client that was just made", _ENGINE, "            if new:\n                self._close_all(new)", "            if new and began < 0:\n                self._close_all(new)"),
+    ("Ctrl-C loses a client on its way in", _MAKING, "problem, client = None, new[0]", "problem, client = None, new.pop()\n    new.append(None)"),
+    ("a client that the pool has already is closed", _MAKING, "        new.clear()\n", ""),
     ("a thread is started at the interpreter's end", _KEEPER, "if sys.is_finalizing():", "if False:"),
 ]  # fmt: skip
 

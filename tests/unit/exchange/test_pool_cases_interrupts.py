@@ -174,6 +174,11 @@ def looks_after_it(world):
     return world.pool._tend
 
 
+def fills_up(world):
+    world.warm()
+    return world.pool._tend
+
+
 def stops_and_starts(world):
     world.warm(2)
 
@@ -229,7 +234,7 @@ SCENES = [makes_a_client, lends_an_idle_one, executes, uses_a_block, discards, f
 
 
 def scene_world(scene):
-    config = {"min_connections": 2 if scene in (starts, stops_and_starts) else 0}
+    config = {"min_connections": 2 if scene in (starts, stops_and_starts, fills_up) else 0}
     if scene in (executes, fails_its_check):
         config["reset_func"] = lambda client: None
     if scene in (fails_its_check, checks_in_the_background, looks_after_it):
@@ -333,6 +338,25 @@ def test_a_stop_that_ctrl_c_cut_short_is_finished_by_the_next_one(swallowed):
         if count < nth:
             break
     assert nth > 30
+
+
+@pytest.mark.parametrize("scene", [makes_a_client, starts, fills_up])
+def test_a_client_that_was_made_when_ctrl_c_came_is_the_pools_or_closed(scene, swallowed):
+    for nth in itertools.count(1):
+        world = scene_world(scene)
+        act = scene(world)
+        try:
+            count = with_interruption([nth], ctrl_c, act)
+        except KeyboardInterrupt:
+            count = nth
+        act = None
+        gc.collect()
+        world.pool.stop(timeout=0)
+        world.pool.stop(timeout=0)
+        assert [client.closed for client in world.make.made if client.closed != 1] == [], f"Ctrl-C at place {nth}"
+        if count < nth:
+            break
+    assert nth > 10
 
 
 def test_a_stop_that_two_ctrl_cs_killed_is_finished_while_its_traceback_lives(swallowed):
