@@ -12,7 +12,8 @@ import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from hireliab.core import config
 from hireliab.core._limiter_window import (
@@ -30,6 +31,8 @@ from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import ConfigError, RateLimitedError
 
 __all__ = ["RateLimiter", "RateLimiterStats", "Token", "WindowStats"]
+
+T = TypeVar("T")
 
 # Seconds. A wait that is too short for the clock's float would return at once without any time having passed.
 _SHORTEST_WAIT = 1e-6
@@ -206,8 +209,7 @@ class RateLimiter:
             seconds: From now, at least 0. A running penalty that ends later stays.
         """
         seconds = config.number("seconds", seconds, low=0)
-        with self._alone():
-            self._block_locked(self._monotonic() + seconds)
+        self._alone(lambda: self._block_locked(self._monotonic() + seconds))
 
     def pause_until(self, when: float) -> None:
         """
@@ -217,8 +219,7 @@ class RateLimiter:
             when: A reading of the limiter's monotonic clock. A penalty that ends later stays.
         """
         when = config.number("when", when)
-        with self._alone():
-            self._block_locked(when)
+        self._alone(lambda: self._block_locked(when))
 
     def observe(
         self,
@@ -264,13 +265,16 @@ class RateLimiter:
             counted = max(theirs, window.limit) - config.whole("remaining", remaining, low=0)
         else:
             counted = config.whole("used", used, low=0) + max(0, window.limit - theirs)
-        with self._alone():
+
+        def learn() -> None:
             now = self._monotonic()
             window.expire(now)
             missing = counted - window.used
             if missing > 0:
                 window.enter([Token(now, missing, NORMAL, self)])
                 self._wake_next_locked()
+
+        self._alone(learn)
 
     # -- history ----------------------------------------------------------------------------------------------
 
@@ -281,13 +285,7 @@ class RateLimiter:
         Args:
             token: What this limiter's `acquire` returned.
         """
-        with self._alone():
-            if token.owner is not self:
-                return  # given back before, or another limiter's
-            token.owner = None
-            for window in self._windows:
-                window.remove(token)
-            self._wake_next_locked()
+        self._alone(lambda: self._give_back_locked(token))
 
     def preload(self, ages: Iterable[float]) -> None:
         """
@@ -297,11 +295,14 @@ class RateLimiter:
             ages: Seconds since each was sent. Below zero, after a step of the wall clock, counts as now.
         """
         checked = [max(0.0, config.number("ages", age)) for age in ages]
-        with self._alone():
+
+        def enter() -> None:
             now = self._monotonic()
             for window in self._windows:
                 window.enter([Token(now - age, 1, NORMAL, self) for age in checked])
             self._wake_next_locked()
+
+        self._alone(enter)
 
     def fill(self, share: float) -> None:
         """
@@ -311,13 +312,16 @@ class RateLimiter:
             share: From 0 to 1.
         """
         share = config.number("share", share, low=0, high=1)
-        with self._alone():
+
+        def enter() -> None:
             now = self._monotonic()
             for window in self._windows:
                 amounts = {NORMAL: window.normal, RESERVED: window.limit - window.normal}
                 filled = {lane: math.ceil(amount * share - 1e-9) for lane, amount in amounts.items()}
                 window.enter([Token(now, weight, lane, self) for lane, weight in filled.items() if weight])
             self._wake_next_locked()
+
+        self._alone(enter)
 
     # -- views ------------------------------------------------------------------------------------------------
 
@@ -338,31 +342,18 @@ class RateLimiter:
 
     def stats(self) -> RateLimiterStats:
         """One consistent look at the windows, the queue and the penalty."""
-        with self._alone():
-            now = self._monotonic()
-            for window in self._windows:
-                window.expire(now)
-            fullest = max(self._windows, key=lambda window: window.used / window.limit)
-            return RateLimiterStats(
-                name=self.name,
-                used=fullest.used,
-                limit=fullest.limit,
-                per=fullest.per,
-                waiting=sum(map(len, self._queues.values())),
-                blocked_for=max(0.0, self._blocked_until - now),
-                windows=tuple(WindowStats(window.limit, window.per, window.used) for window in self._windows),
-            )
+        return self._alone(self._stats_locked)
 
     # -- machinery --------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, step: Callable[[], T]) -> T:
+        """Take a step with the lock held; no block of `with`, so that Ctrl-C at any instruction leaves nobody inside."""
         with self._lock:
             if self._inside:
                 raise self._entered_twice()
             self._inside = True
             try:
-                yield
+                return step()
             finally:
                 self._inside = False
 
@@ -378,6 +369,29 @@ class RateLimiter:
         self._inside = False
         for queue in self._queues.values():
             queue.clear()
+
+    def _give_back_locked(self, token: Token) -> None:
+        if token.owner is not self:
+            return  # given back before, or another limiter's
+        token.owner = None
+        for window in self._windows:
+            window.remove(token)
+        self._wake_next_locked()
+
+    def _stats_locked(self) -> RateLimiterStats:
+        now = self._monotonic()
+        for window in self._windows:
+            window.expire(now)
+        fullest = max(self._windows, key=lambda window: window.used / window.limit)
+        return RateLimiterStats(
+            name=self.name,
+            used=fullest.used,
+            limit=fullest.limit,
+            per=fullest.per,
+            waiting=sum(map(len, self._queues.values())),
+            blocked_for=max(0.0, self._blocked_until - now),
+            windows=tuple(WindowStats(window.limit, window.per, window.used) for window in self._windows),
+        )
 
     def _admit_locked(self, weight: int, lane: str, now: float) -> Token:
         token = Token(now, weight, lane, self)

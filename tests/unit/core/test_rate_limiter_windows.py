@@ -1,5 +1,6 @@
 """Several limits at once, what the server says, and forks."""
 
+import contextlib
 import functools
 import math
 import os
@@ -10,6 +11,7 @@ import threading
 
 import pytest
 
+from hireliab.core import _limiter_window, rate_limiter
 from hireliab.core.rate_limiter import RateLimiter
 from hireliab.errors import ConfigError, RateLimitedError
 from hireliab.testing import FakeClock
@@ -405,6 +407,48 @@ def test_a_signal_handler_is_refused_also_by_one_who_has_waited():
     clock.advance(1.0)
     waiting.result()
     assert (refused, limiter.stats().used) == ([1], 1)
+
+
+FILES = {rate_limiter.__file__, _limiter_window.__file__, contextlib.__file__}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda limiter, token: limiter.acquire(),
+        lambda limiter, token: limiter.give_back(token),
+        lambda limiter, token: limiter.penalize(0.0),
+        lambda limiter, token: limiter.observe(used=3),
+        lambda limiter, token: limiter.preload([0.0]),
+        lambda limiter, token: limiter.fill(1.0),
+        lambda limiter, token: limiter.stats(),
+    ],
+    ids=["acquire", "give_back", "penalize", "observe", "preload", "fill", "stats"],
+)
+def test_ctrl_c_at_any_call_leaves_nobody_inside(call):
+    def interrupt(frame, event, _):
+        nonlocal left
+        if event in ("call", "c_return") and frame.f_code.co_filename in FILES:  # where Python looks for signals
+            left -= 1
+            if left == 0:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    for number in range(1, 200):
+        limiter, left = RateLimiter(name="l", limit=9, per=1.0), number
+        token = limiter.acquire()
+        try:
+            sys.setprofile(interrupt)
+            call(limiter, token)
+        except KeyboardInterrupt:
+            # Looked at while the exception still holds its frames, as an operator's clean-up would.
+            assert Background(limiter.stats).result().waiting == 0
+        else:
+            assert number > 2
+            return
+        finally:
+            sys.setprofile(None)
+    raise AssertionError("it was interrupted each time")
 
 
 # -- fork -----------------------------------------------------------------------------------------------------------
