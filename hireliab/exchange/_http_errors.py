@@ -180,6 +180,15 @@ def _seen(error: BaseException, watch: Watch, what: str) -> HireliabError:
     return result
 
 
+def deadline_passed(what: str, *, earlier: bool) -> HireliabError:
+    """The deadline around the call has passed before this sending; `earlier` tells whether there was one before it."""
+    if earlier:
+        return HTTPConnectTimeoutLaterError(
+            f"{what}: the deadline has passed before a further sending, the call was sent before; look before repeating it"
+        )
+    return HTTPDeadlineError(f"{what}: the deadline has passed, nothing was sent; allow more time")
+
+
 def _unseen(error: BaseException, what: str) -> HireliabError:
     kind = _kind(error)
     inner = root(error)

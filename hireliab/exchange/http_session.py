@@ -26,7 +26,7 @@ from hireliab.errors import ConfigError
 from hireliab.exchange import _tls
 from hireliab.exchange._http_adapter import Adapter, forked
 from hireliab.exchange._http_environment import Environment, WithoutEnvironment
-from hireliab.exchange._http_errors import BAD_URL, HTTPDeadlineError, subject, unrevealing
+from hireliab.exchange._http_errors import BAD_URL, deadline_passed, subject, unrevealing
 from hireliab.exchange._http_fast import Lane, attempt
 from hireliab.exchange._http_response import Response
 from hireliab.exchange._http_wire import Watch, current, enclosing
@@ -283,9 +283,7 @@ class Session(requests.Session):
         left = _deadline.remaining()
         if left is not None:
             if left <= 0:
-                raise HTTPDeadlineError(
-                    f"{subject(*map(str, what))}: the deadline has passed, nothing was sent; allow more time"
-                )
+                raise deadline_passed(subject(*map(str, what)), earlier=outer is not None and (outer.earlier or outer.sent))
             total = left if total is None else min(left, total)
         until = None if total is None else monotonic() + total
         earlier = False

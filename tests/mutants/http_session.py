@@ -55,6 +55,7 @@ MUTANTS = [
     ("the environment's certificates go first", _SESSION, "(verify is None and self.verify is True)", "verify is None"),
     ("a hop has a limit of its own", _SESSION, "until = outer_until if until is None else min(until, outer_until)", "pass"),
     ("a further hop was not sent", _SESSION, "            earlier = outer.earlier or outer.sent\n", ""),
+    ("a further hop after the deadline was not sent", _ERRORS, "    if earlier:\n", "    if False:\n"),
     ("the session's total limit is forgotten", _SESSION, "total = self.total_timeout if total is _SESSIONS", "total = None if total is _SESSIONS"),
     ("None is the default", _SESSION, "        if timeout is _SESSIONS:", "        if timeout is None or timeout is _SESSIONS:"),
     ("send has no limits", _SESSION, '        kwargs.setdefault("timeout", self.timeout)\n', ""),

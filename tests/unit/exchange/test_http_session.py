@@ -415,6 +415,20 @@ def test_a_further_hop_for_which_no_time_is_left_is_a_time_out_of_an_unknown_out
     assert network.sent[1] == []
 
 
+def test_a_further_hop_after_the_deadline_does_not_say_that_nothing_was_sent(session, network, way, clock):
+    def slow():
+        clock.advance(6.0)
+        return reply(b"", "307 Temporary Redirect", [("Location", PLACE)])
+
+    warm(session, network, slow)
+    with deadline(5.0, clock=clock):
+        error = caught(lambda: session.post("http://venue.test/order"))
+    assert isinstance(error, errors.OutcomeUnknownError)
+    assert isinstance(error, requests.ConnectTimeout)
+    assert not isinstance(error, errors.NotSentError)
+    assert len(network.sent) == 1
+
+
 def test_a_hooks_request_without_a_connection_does_not_say_that_nothing_was_sent(session, network):
     network.scripts.append([reply()])
     with pytest.raises(errors.OutcomeUnknownError):
