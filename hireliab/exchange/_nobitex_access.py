@@ -22,11 +22,13 @@ from hireliab.errors import (
     ClosedError,
     ConfigError,
     ConnectError,
+    MalformedResponseError,
     NotSentError,
     PoolError,
     RefusedError,
     ThrottledError,
 )
+from hireliab.exchange._nobitex_errors import DEFAULT_BACKOFF
 from hireliab.exchange._nobitex_gate import AccountGate
 from hireliab.exchange._nobitex_limits import Limits
 from hireliab.exchange._nobitex_signing import Credentials
@@ -253,6 +255,9 @@ class Access:
         if isinstance(error, ThrottledError):
             _log.warning("nobitex %s: throttled for %.0f s", endpoint, error.retry_after)
             self.limits.penalize(endpoint, error.retry_after)
+        elif isinstance(error, MalformedResponseError) and error.http_status == 429:
+            # A proxy's, for a call that may have happened: it asks for quiet all the same.
+            self.limits.penalize(endpoint, DEFAULT_BACKOFF)
         elif isinstance(error, AuthenticationError) and error.http_status != 403 and _BREAKER_OF[endpoint] != "market":
             # 403 is about this one call (permission, address); the credentials themselves are known.
             self.gate.refused(error)

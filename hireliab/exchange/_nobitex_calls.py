@@ -113,19 +113,25 @@ class Calls:
 
         what = f"nobitex {path}"
         answer = self.transport.request(make, what=what, read=not changes)
-        return self._payload(answer, what, private=who is not None, signed=who is not None and who.is_key_pair)
+        return self._payload(answer, what, who=who, changes=changes)
 
-    def _payload(self, answer: Answer, what: str, *, private: bool, signed: bool) -> dict[str, Any]:
+    def _payload(self, answer: Answer, what: str, *, who: Credentials | None, changes: bool) -> dict[str, Any]:
         skew = answer.skew
         # A public answer may come from a cache, with the time at which it was put there.
-        if skew is not None and (private or self.skew is None):
+        if skew is not None and (who is not None or self.skew is None):
             self.skew = skew
         try:
             payload = values.loads(answer.body)
         except ValueError:
             payload = None
         error = error_of(
-            what=what, status=answer.status, payload=payload, headers=answer.headers, signed=signed, skew=skew
+            what=what,
+            status=answer.status,
+            payload=payload,
+            headers=answer.headers,
+            signed=who is not None and who.is_key_pair,
+            skew=skew,
+            changes=changes,
         )
         if error is not None:
             raise error

@@ -67,6 +67,7 @@ def error_of(
     headers: Mapping[str, str],
     signed: bool = False,
     skew: float | None = None,
+    changes: bool = False,
 ) -> HireliabError | None:
     """
     The error that an answer stands for, or None for a success.
@@ -78,14 +79,23 @@ def error_of(
         headers: Of the answer, looked up without regard to case.
         signed: Whether the request was signed with a key pair.
         skew: Seconds that the venue's clock is ahead of ours, when known: it spoils signatures.
+        changes: Whether the request places or cancels.
 
     Returns:
-        ThrottledError for 429, AuthenticationError for 401, the table's class for a listed code under 200 and 4xx,
+        ThrottledError for a 429 (one without Nobitex's own code leaves a change unknown), AuthenticationError for 401, the table's class for a listed code under 200 and 4xx,
         MalformedResponseError for everything else that is not a success.
     """
     body = payload if isinstance(payload, dict) else None
     code = _code(body)
     said = _said(body, code)
+    if status == 429 and code != "TooManyRequests" and changes:
+        # Not the limiter in front of the book but a proxy or CDN, which may have passed the order on before.
+        return MalformedResponseError(
+            f"{what}: too many requests (HTTP 429), but not by Nobitex's own code TooManyRequests{said};"
+            " what happened is unknown",
+            code=code,
+            http_status=status,
+        )
     if status == 429 or (code == "TooManyRequests" and status < 500):
         return ThrottledError(
             f"{what}: too many requests (HTTP {status}){said}; send it again later",

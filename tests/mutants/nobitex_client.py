@@ -51,7 +51,7 @@ MUTANTS = [
     ("a cancel is a read", _CLIENT, '"POST", "/market/orders/update-status", body=body, changes=True,', '"POST", "/market/orders/update-status", body=body, changes=False,'),
     ("the skew is the other way round", _TRANSPORT, "date + 0.5 - (self.sent + self.received) / 2", "(self.sent + self.received) / 2 - date"),
     ("a local mistake is unknown", _TRANSPORT, "if isinstance(error, ConnectError) or (isinstance(error, _LOCAL) and not watch.sent):", "if isinstance(error, ConnectError):"),
-    ("a cached page tells the time", _CALLS, "if skew is not None and (private or self.skew is None):", "if skew is not None:"),
+    ("a cached page tells the time", _CALLS, "if skew is not None and (who is not None or self.skew is None):", "if skew is not None:"),
     ("what is signed is not what requests makes of it", _CALLS, "url, target = address(base + path)", "url, target = address(base + path)[0], urllib.parse.urlsplit(base + path).path"),
     ("netrc logs in", _TRANSPORT, "trust_env=False", "trust_env=True"),
     ("cookies of the venue are kept", _TRANSPORT, "DefaultCookiePolicy(allowed_domains=[])", "DefaultCookiePolicy()"),

@@ -553,6 +553,20 @@ def test_errors_pass_through_and_only_the_exchange_s_failures_count(answer, kind
     assert len(bench.script.bodies(ADD)) == 1
 
 
+def test_a_429_of_a_proxy_leaves_an_order_unknown_and_the_next_one_waits():
+    bench = Bench()
+    bench.script.answers[ADD] = (429, b"<html>slow down</html>")
+    with pytest.raises(MalformedResponseError, match="what happened is unknown"):
+        bench.adapter.prepare(limit()).submit(nothing)
+    bench.clock.advance(8)
+    with pytest.raises(RateLimitedError):
+        bench.adapter.prepare(limit(amount=Decimal(2)))
+    assert len(bench.script.bodies(ADD)) == 1
+    bench.clock.advance(3)
+    bench.adapter.prepare(limit(amount=Decimal(2))).abandon()
+    assert bench.idle()
+
+
 # -- what refuses ---------------------------------------------------------------------------------------------------
 
 

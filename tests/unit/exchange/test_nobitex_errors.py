@@ -143,6 +143,15 @@ def test_a_throttled_call_waits_for_the_longer_of_both_hints(payload, headers, s
     assert error.retry_after == seconds
 
 
+@pytest.mark.parametrize("payload", [None, {"detail": "Request was throttled."}, failed("Odd"), failed("")])
+def test_only_nobitex_own_code_proves_that_a_throttled_order_was_not_placed(payload):
+    error = judge(429, payload, changes=True)
+    assert isinstance(error, MalformedResponseError) and error.http_status == 429
+    assert "what happened is unknown" in str(error)
+    assert isinstance(judge(429, payload), ThrottledError)  # of a read
+    assert isinstance(judge(429, failed("TooManyRequests"), changes=True), ThrottledError)
+
+
 @pytest.mark.parametrize("payload", [None, {"detail": "token"}, failed("Odd")])
 def test_401_is_about_the_credentials_whatever_the_body(payload):
     error = judge(401, payload)
