@@ -72,11 +72,12 @@ class Watch:
         received: Bytes of the answer so far, headers included.
         wire_limit: The most of them at this place; None without a limit.
         in_head: The head of the answer was not read to its end.
+        hop: The prepared request of the redirect's next hop, which has the limits of this call.
         claimed: A `Session.send` goes by it already; the next one inside it is a further hop.
     """
 
     __slots__ = (
-        "answered", "claimed", "connected", "connecting", "deadline", "earlier", "ended", "in_head", "limit", "max_idle",
+        "answered", "claimed", "connected", "connecting", "deadline", "earlier", "ended", "hop", "in_head", "limit", "max_idle",
         "monotonic", "read_timeout", "received", "retry_safe", "seen", "sent", "stopped", "stream", "timed_out", "too_long",
         "wire_limit",
     )  # fmt: skip
@@ -98,6 +99,7 @@ class Watch:
         self.limit = limit
         self.earlier = earlier
         self.claimed = self.sent = False
+        self.hop: Any = None
         self.begin(None, stream=False)
 
     def begin(self, read_timeout: float | None, *, stream: bool) -> None:

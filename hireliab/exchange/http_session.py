@@ -257,7 +257,10 @@ class Session(requests.Session):
             if outer is not None and not outer.claimed:
                 watch = outer  # `request` made it for this
             else:
-                watch = self._new_watch(outer, (request.method, request.url), total_timeout, retry_safe, max_idle)
+                hop = outer if outer is not None and outer.hop is request else None
+                watch = self._new_watch(
+                    outer, (request.method, request.url), total_timeout, retry_safe, max_idle, hop=hop
+                )
         watch.claimed = True
         kwargs.setdefault("timeout", self.timeout)
         if "proxies" not in kwargs and isinstance(request, requests.PreparedRequest):
@@ -274,11 +277,21 @@ class Session(requests.Session):
             current.watch = outer
 
     def _new_watch(
-        self, outer: Watch | None, what: tuple[Any, Any], total: Any, retry_safe: bool | None, max_idle: float | None
+        self,
+        outer: Watch | None,
+        what: tuple[Any, Any],
+        total: Any,
+        retry_safe: bool | None,
+        max_idle: float | None,
+        *,
+        hop: Watch | None = None,
     ) -> Watch:
-        """What a call may take: its own limits, and those of the call and the `deadline` around it."""
+        """What a call may take: its own limits (a redirect's hop: its call's), and those of the call and the `deadline` around it."""
+        if hop is not None:
+            total, retry_safe, idle = None, hop.retry_safe, hop.max_idle  # its deadline follows below, as `outer`'s
+        else:
+            idle = self.max_idle if max_idle is None else number("max_idle", max_idle, low=0)
         total = self.total_timeout if total is _SESSIONS else number_or_none("total_timeout", total, above=0)
-        max_idle = self.max_idle if max_idle is None else number("max_idle", max_idle, low=0)
         monotonic = self._clock.monotonic
         left = _deadline.remaining()
         if left is not None:
@@ -296,7 +309,7 @@ class Session(requests.Session):
         return Watch(
             monotonic,
             deadline=until,
-            max_idle=max_idle,
+            max_idle=idle,
             retry_safe=retry_safe,
             limit=self.max_response_bytes,
             earlier=earlier,
@@ -347,6 +360,11 @@ class Session(requests.Session):
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """See requests; netrc fills in what is missing, and replaces nothing."""
+        watch = current.watch
+        if watch is not None:
+            # requests asks this of each hop, and of nothing else, before it sends it. A keyword of `send` would reach
+            # the tools that replace it.
+            watch.hop = prepared_request
         view: Any = WithoutEnvironment(self, None)
         requests.Session.rebuild_auth(view, prepared_request, response)  # type: ignore[no-untyped-call]
         if self.trust_env and "Authorization" not in prepared_request.headers:

@@ -336,6 +336,52 @@ def test_all_hops_of_a_call_share_its_total_limit(session, network, way, clock):
     assert len(network.sent[0]) == 4
 
 
+@pytest.mark.parametrize("total", [None, 60.0])
+def test_a_hop_has_the_calls_total_limit_instead_of_the_sessions(network, way, clock, total):
+    with Session(total_timeout=5.0, clock=clock) as session:
+        to_next = reply(b"", "302 Found", [("Location", "/next")])
+        warm(session, network, to_next, dripping(clock, reply(), 0.5))
+        started = clock.monotonic()
+        assert session.get("http://venue.test/", total_timeout=total).content == b"{}"
+        assert clock.monotonic() - started > 5.0
+
+
+def test_a_hop_asks_for_a_connection_as_fresh_as_the_call_does(session, network, way, clock):
+    to_other = reply(b"", "307 Temporary Redirect", [("Location", "http://other.test/")])
+    warm(session, network, reply())
+    network.scripts.append([reply(), reply()])
+    session.get("http://other.test/")
+    clock.advance(6.0)
+    network.scripts += [[to_other], [reply()]]
+    session.post("http://venue.test/", max_idle=5.0)
+    assert list(map(len, network.sent)) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("method", "retry_safe"), [("POST", True), ("POST", None), ("GET", False), ("GET", None)])
+def test_a_hop_may_be_sent_twice_where_the_call_may(session, network, way, method, retry_safe):
+    warm(session, network, reply(b"", "307 Temporary Redirect", [("Location", "http://other.test/")]))
+    network.scripts.append([reply()])  # and then closes
+    session.get("http://other.test/")
+    network.scripts.append([reply()])
+    if retry_safe is True or (method == "GET" and retry_safe is None):
+        session.request(method, "http://venue.test/", retry_safe=retry_safe)
+        assert list(map(len, network.sent)) == [2, 2, 1]
+    else:
+        error = caught(lambda: session.request(method, "http://venue.test/", retry_safe=retry_safe))
+        assert isinstance(error, errors.OutcomeUnknownError)
+        assert list(map(len, network.sent)) == [2, 2]
+
+
+def test_a_hooks_request_has_the_sessions_limits_and_not_those_of_the_call(session, network):
+    network.scripts.append([reply()])
+    session.get(PLACE)  # and then closes
+    network.scripts += [[reply()], [reply()]]  # the second one is for a second sending, which must not be
+    prepared = requests.Request("POST", PLACE).prepare()
+    with pytest.raises(errors.ResponseLostError):
+        session.get(URL, retry_safe=True, hooks={"response": lambda *_, **__: session.send(prepared)})
+    assert list(map(len, network.sent)) == [2, 1]
+
+
 def test_time_that_is_over_before_the_first_byte_means_not_sent(session, network, clock):
     def connect():
         clock.advance(6.0)
