@@ -25,7 +25,7 @@ from hireliab.errors import ClosedError, JournalError, JournalPoisonedError
 from hireliab.exchange._pipeline_stats import PipelineMetrics
 from hireliab.exchange.adapter import Account, Order
 from hireliab.exchange.journal import Journal
-from hireliab.exchange.transaction import BY_ID, Record, State, Transaction
+from hireliab.exchange.transaction import BY_ID, Proof, Record, State, Transaction
 from hireliab.messaging.outbox import OutboxEvent
 
 _log = logging.getLogger("hireliab.transactions")
@@ -177,6 +177,9 @@ class Ledger:
         if "reason" in changes:
             changes["reason"] = changes["reason"][:MOST_WORDS]
         sending = to in (State.SUBMITTING, State.CANCELLING)
+        event = transition.event
+        if event == "absent" and changes.get("proof") is Proof.REJECTED:
+            event = "rejected"  # the venue said no, and the look-ups only confirm it: what people and bots hear is the verdict
         new = self._write(
             transaction,
             expected,
@@ -184,15 +187,15 @@ class Ledger:
             cause=f"{row} {cause}",
             barrier=transition.barrier or barrier,
             must_be_durable=sending,
-            topic=f"transaction.{transition.event}" if transition.event else "",
+            topic=f"transaction.{event}" if event else "",
         )
         if new is None:
             return None
         if to.is_terminal:
             self.metrics.verdicts.add(new.verdict.value)
-        if transition.event:
-            self.metrics.events.add(transition.event)
-            self._alert_of(transition.event, new, cause)
+        if event:
+            self.metrics.events.add(event)
+            self._alert_of(event, new, cause)
         return new
 
     def note(

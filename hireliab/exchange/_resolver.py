@@ -450,12 +450,13 @@ class Resolver:
         else:
             proof = Proof.ABSENT
             watch = self._clock.time() + self._config.afterwatch if self._config.afterwatch > 0 else None
+        unseen = f"{evidence.NEGATIVES} complete listings after the fence do not show it"
         self._ledger.move(
             case.transaction,
             record,
             row,
             State.FAILED,
-            cause=f"{evidence.NEGATIVES} complete listings after the fence do not show it",
+            cause=f"{record.reason or 'refused'}; {unseen}" if proof is Proof.REJECTED else unseen,
             proof=proof,
             watch_until=watch,
             needs_human=False,

@@ -295,6 +295,16 @@ def test_a_duplicate_answer_that_our_own_equal_order_explains_is_false_after_a_l
     assert any(name == "list_orders_since" for name, _ in exchange.calls)
 
 
+def test_an_order_that_was_refused_as_a_duplicate_is_told_as_rejected(clock, exchange, pipeline, alerts, events):
+    finish(clock, pipeline, market(pipeline))
+    exchange.script.append("duplicate")
+    finish(clock, pipeline, market(pipeline))
+    until(lambda: alerts)  # told by the resolver's thread, after the caller has his answer
+    (last,) = alerts
+    assert last["title"].endswith(": rejected") and "duplicate says the script" in last["message"]
+    assert events.topics(3) == ["transaction.completed", "transaction.resolving", "transaction.rejected"]
+
+
 def test_a_duplicate_answer_to_an_order_that_a_proxy_delivered_twice_is_true(clock, exchange, pipeline):
     from hireliab.errors import DuplicateOrderError
 
