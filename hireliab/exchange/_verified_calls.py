@@ -178,6 +178,11 @@ class CallBook:
             self._tell_duplicate(finder, record, [order_state(order, record.order).order_id or "?" for order in mine])
         return Found(order_state(mine[0], record.order)), mine[0]
 
+    def failure(self, txn_id: str) -> str | None:
+        """How the last look-up of a call failed, or None where it worked."""
+        with self._lock:
+            return self._failing.get(txn_id)
+
     def _log_failure(self, txn_id: str, words: str) -> None:
         """A warning, but not again for each look at an exchange that is down."""
         with self._lock:

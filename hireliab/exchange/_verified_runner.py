@@ -253,7 +253,9 @@ class CallRunner:
             self._found(transaction, order, Proof.ACKNOWLEDGED, "the function returned; there is no look-up")
             return value
         if self._look(transaction, call) is None:
-            raise self._unknown(transaction, "the function returned, but its look-up does not show the order")
+            failure = self._book.failure(transaction.id)
+            saw = "does not show the order" if failure is None else f"failed: {failure}"
+            raise self._unknown(transaction, f"the function returned, but its look-up {saw}")
         return value
 
     def _ambiguous(self, transaction: Transaction, call: Call, error: Exception) -> Any:

@@ -23,7 +23,7 @@ MUTANTS = [
     ("duplicate counts as a refusal", _RUNNER,
      "if not isinstance(error, DuplicateOrderError) and self._proves", "if self._proves"),
     ("an order that nobody sees is returned as placed", _RUNNER,
-     "            raise self._unknown(transaction, \"the function returned, but its look-up does not show the order\")",
+     "            raise self._unknown(transaction, f\"the function returned, but its look-up {saw}\")",
      "            self._unknown(transaction, \"not shown\")"),
     ("a halt is looked at once only", _RUNNER,
      "            self._pipeline._runner._check_send(transaction)  # a halt", "            pass  # a halt"),

@@ -412,6 +412,16 @@ def test_an_error_of_the_look_up_is_never_a_no_and_is_said_once(make, venue, run
     assert len([r for r in caplog.records if "its look-up failed" in r.getMessage()]) == 2
 
 
+def test_a_look_up_with_a_bug_is_told_to_the_caller_of_an_order_that_was_placed(make, venue, run):
+    place = verified_transaction(make(verification_timeout=5.0), name=NAME, find=venue.find)(venue.place_order)
+    venue.blind = NameError("name 'sesion' is not defined")
+    with pytest.raises(OutcomeUnknownError, match="but its look-up failed: NameError: name 'sesion' is not defined"):
+        run(place, "BTC/USDT", "buy", 1)
+    venue.blind, venue.hidden = None, True
+    with pytest.raises(OutcomeUnknownError, match="but its look-up does not show the order"):
+        run(place, "BTC/USDT", "sell", 1)
+
+
 def test_a_look_up_without_a_client_order_id_never_proves_absence(make, run, clock):
     pipeline = make(verification_timeout=5.0)
     looks = []
