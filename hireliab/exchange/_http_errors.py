@@ -101,6 +101,9 @@ class HTTPTooLongError(MalformedResponseError, theirs.RequestException):
 CONNECTION = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, TooLongError)
 """What the wire raises. requests' exceptions are OSErrors."""
 
+ABSURD = (ValueError, OverflowError, MemoryError)
+"""What reading an answer raises, besides: http.client and urllib3 give a peer's absurd numbers to int() and read()."""
+
 # Ours already, and what requests finds wrong with a request before it looks for a connection.
 _TO_BE_KEPT = (
     HireliabError,
@@ -249,6 +252,8 @@ def _kind(error: BaseException) -> type:
         return theirs.InvalidHeader
     if isinstance(error, ssl.SSLError | urllib3.exceptions.SSLError):
         return theirs.SSLError
+    if isinstance(error, ABSURD):
+        return theirs.ChunkedEncodingError
     return theirs.ConnectionError
 
 

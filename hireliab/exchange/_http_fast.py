@@ -27,7 +27,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import check_header_validity, get_auth_from_url, select_proxy
 
 from hireliab.exchange._http_adapter import Adapter, idle_connections
-from hireliab.exchange._http_errors import CONNECTION, translate
+from hireliab.exchange._http_errors import ABSURD, CONNECTION, translate
 from hireliab.exchange._http_replaced import untouched
 from hireliab.exchange._http_response import Made, Response, decoded, length_is_sane, prepared
 from hireliab.exchange._http_wire import (
@@ -323,6 +323,12 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
         _drop(connection, answer)
         if watch.may_resend(method, body):
             return None
+        failed = _failed(error, watch, made)
+        raise failed from failed.__cause__
+    except ABSURD as error:
+        _drop(connection, answer)
+        if not watch.answered:
+            raise
         failed = _failed(error, watch, made)
         raise failed from failed.__cause__
     except BaseException:

@@ -24,7 +24,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
 from hireliab.exchange import _json
-from hireliab.exchange._http_errors import CONNECTION, shown, translate
+from hireliab.exchange._http_errors import ABSURD, CONNECTION, shown, translate
 from hireliab.exchange._http_wire import TooLongError, Watch
 
 _CHUNK = 65536
@@ -87,7 +87,7 @@ class Response(requests.Response):
 
     def _collect(self, limit: int) -> bytes:
         length = self.headers.get("Content-Length", "")
-        if self.request.method != "HEAD" and length.isdecimal() and int(length) > limit:
+        if self.request.method != "HEAD" and _declared(length) > limit:
             self._too_long()
         chunks: list[bytes] = []
         size = 0
@@ -121,7 +121,9 @@ class Response(requests.Response):
                     self.close()  # what is left of the answer must not be what the next request reads
                     raise
                 yield chunk
-        except CONNECTION as error:
+        except (*CONNECTION, *ABSURD) as error:
+            if not isinstance(error, CONNECTION):
+                self.close()  # where the next answer begins is not known
             made = self._translated(error)
             if made is error:
                 raise
@@ -155,6 +157,14 @@ class Response(requests.Response):
             except (ValueError, RecursionError):
                 pass  # requests knows more encodings, and words the error
         return super().json(**kwargs)
+
+
+def _declared(length: str) -> int:
+    """A Content-Length; -1 when it is none, as which http.client takes one of more digits than int() reads, too."""
+    try:
+        return int(length) if length.isdecimal() else -1
+    except ValueError:
+        return -1
 
 
 _UTF_8 = (None, "utf-8", "UTF-8", "utf8")

@@ -433,7 +433,8 @@ def keep_alive(hint: str | None) -> float:
     for part in (hint or "").split(","):
         name, _, value = part.partition("=")
         if name.strip().lower() == "timeout" and value.strip().isdecimal():
-            return max(0.0, int(value) - 1.0)  # the server's second may begin before ours
+            # float, which a server may give any number of digits: int() refuses more than 4300 of them.
+            return max(0.0, float(value) - 1.0)  # the server's second may begin before ours
     return float("inf")
 
 

@@ -335,6 +335,46 @@ def test_raise_for_status_shows_the_url_without_its_query(session, network, way)
     session.get(HOME).raise_for_status()
 
 
+# -- absurd numbers -----------------------------------------------------------------------------------------------
+
+
+MANY = "9" * 5000  # int() reads 4300 digits
+
+
+@pytest.mark.parametrize("hint", ["-1", "1" + "0" * 400, MANY, "1_0", "nan", "inf", ""], ids=lambda hint: hint[:5])
+def test_an_absurd_keep_alive_does_no_harm(session, network, way, hint):
+    warm(session, network, reply(b"1", headers=[("Keep-Alive", f"timeout={hint}")]), reply(b"2"))
+    assert session.get(HOME).content == b"1"
+    assert session.get(HOME).content == b"2"
+
+
+@pytest.mark.parametrize("length", ["-1", "1" + "0" * 400, "99999999999999999", MANY, "1_0", "0x2"], ids=lambda length: length[:5])
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_an_absurd_length_is_no_error_of_the_callers(network, way, clock, length, limit):
+    with Session(max_response_bytes=limit, clock=clock) as session:
+        warm(session, network, reply(b"{}", headers=[("Content-Length", length)], length=False))
+        if length in ("-1", MANY, "0x2"):
+            assert session.post(HOME).content == b"{}"  # http.client takes it for none
+        else:
+            with pytest.raises(errors.OutcomeUnknownError) as caught:
+                session.post(HOME)
+            assert isinstance(caught.value, requests.RequestException)
+        assert network.sockets[0].closed
+
+
+@pytest.mark.parametrize("size", ["-5", "-1", "f" * 400, "f" * 5000, "7" + "f" * 15, "1_0", "zz", ""], ids=lambda size: size[:5])
+@pytest.mark.parametrize("limit", [None, 1000])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_absurd_size_of_a_chunk_is_no_error_of_the_callers(network, way, clock, size, limit, stream):
+    answer = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n{{}}\r\n0\r\n\r\n".encode()
+    with Session(max_response_bytes=limit, clock=clock) as session:
+        warm(session, network, answer)
+        with pytest.raises(errors.OutcomeUnknownError) as caught:
+            list(session.post(HOME, stream=stream).iter_content(100))
+        assert isinstance(caught.value, requests.RequestException)
+        assert network.sockets[0].closed
+
+
 # -- fork -------------------------------------------------------------------------------------------------------
 
 
