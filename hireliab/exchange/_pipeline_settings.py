@@ -11,8 +11,10 @@ from pathlib import Path
 
 from hireliab.core import config, money
 from hireliab.errors import ConfigError, InvalidOrderError
+from hireliab.exchange.adapter import ExchangeAdapter
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_NEEDED = ("prepare", "prepare_cancel", "find_by_id", "find_by_client_id", "list_orders_since", "list_open_orders")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,25 @@ def _amounts(given: object) -> dict[str, Decimal]:
         return {str(currency).upper(): money.positive(most, what="max_notional") for currency, most in given.items()}
     except InvalidOrderError as error:
         raise ConfigError(str(error), setting="max_notional", value=given, allowed=allowed) from None
+
+
+def checked_adapter(given: ExchangeAdapter) -> ExchangeAdapter:
+    """
+    An adapter that can do what no pipeline does without; nothing of it is called, nor a property read.
+
+    Raises:
+        ConfigError: It is something else, such as the client of an SDK.
+    """
+    if isinstance(given, type) or not all(callable(getattr(given, name, None)) for name in _NEEDED):
+        # Not its repr: that of an SDK's client may show a key.
+        what = f"the class {given.__qualname__}" if isinstance(given, type) else f"a {type(given).__qualname__}"
+        raise ConfigError(
+            f"pipeline: exchange_adapter must be an ExchangeAdapter such as EnhancedNobitexAdapter(...), got {what};"
+            ' for an exchange of your own give OwnVenue("its name"), and put @verified_transaction around your function',
+            setting="exchange_adapter",
+            allowed="an ExchangeAdapter",
+        )
+    return given
 
 
 def default_folder(name: str) -> Path:

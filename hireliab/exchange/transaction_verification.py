@@ -43,7 +43,7 @@ from hireliab.exchange._orphans import Orphans
 from hireliab.exchange._pipeline_desk import Desk
 from hireliab.exchange._pipeline_exit import stop_at_exit
 from hireliab.exchange._pipeline_outbox import outbox_of
-from hireliab.exchange._pipeline_settings import PipelineConfig, default_folder
+from hireliab.exchange._pipeline_settings import PipelineConfig, checked_adapter, default_folder
 from hireliab.exchange._pretrade import PreTrade
 from hireliab.exchange._recovery import Gate, RecoveryReport, first_listing, recover
 from hireliab.exchange._resolver import Resolver
@@ -109,7 +109,7 @@ class TransactionVerificationPipeline(Desk):
         if config is not None and settings:
             raise ConfigError("pipeline: give config or keywords, not both", setting="config")
         self.config = config_.load(PipelineConfig, settings if config is None else config, where="pipeline")
-        self._adapter = exchange_adapter
+        self._adapter = checked_adapter(exchange_adapter)
         self._clock = clock
         if journal is None:
             journal = default_folder(self.config.name)

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from hireliab import ConfigError, InvalidOrderError, NotSentError, OwnVenue
+from hireliab import ConfigError, InvalidOrderError, NotSentError, OwnVenue, TransactionVerificationPipeline
 from hireliab.exchange.adapter import ExchangeAdapter, Order, Unavailable
 
 ORDER = Order(symbol="BTC/USD", side="buy", type="market", amount=Decimal(1), client_order_id="")
@@ -73,3 +73,22 @@ def test_a_wrong_setting_is_named(given):
     wrong = next(name for name, value in given.items() if value in ("", -1))
     with pytest.raises(ConfigError, match=wrong):
         OwnVenue(given.pop("name"), **given)
+
+
+class SDK:
+    """A client that is no adapter; its repr shows a key."""
+
+    def __repr__(self):
+        return "SDK(key='s3cret')"
+
+    def prepare(self, order):
+        return order
+
+
+@pytest.mark.parametrize("given", [object(), None, "kraken", SDK(), OwnVenue])
+def test_what_is_no_adapter_is_refused_at_once_and_own_venue_is_named(tmp_path, given):
+    with pytest.raises(ConfigError, match=r"exchange_adapter must be .* OwnVenue\(") as caught:
+        TransactionVerificationPipeline(exchange_adapter=given, journal=tmp_path / "journal")
+    assert caught.value.setting == "exchange_adapter"
+    assert "s3cret" not in str(caught.value)
+    assert not (tmp_path / "journal").exists()
