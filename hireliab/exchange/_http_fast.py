@@ -203,8 +203,8 @@ def attempt(  # noqa: PLR0917 -- keywords cost time here
         connect, read = timeout
     else:
         connect = read = timeout
-    if not (read is None or (type(read) in _NUMBERS and read > 0)) or not (
-        connect is None or (type(connect) in _NUMBERS and connect > 0)
+    if not (read is None or (type(read) in _NUMBERS and 0 < read < _FOR_EVER)) or not (
+        connect is None or (type(connect) in _NUMBERS and 0 < connect < _FOR_EVER)
     ):
         return None
     target = lane.targets.get(url)

@@ -188,7 +188,7 @@ class Session(requests.Session):
         Send a request; see `requests.Session.request`.
 
         Args:
-            timeout: None means no limit.
+            timeout: Above 0, or a pair of those; None means no limit.
             total_timeout: Seconds for the whole call, instead of the session's; None means no limit.
             retry_safe: Whether the request may be sent twice (see the class); None: by its method.
             max_idle: Instead of the session's; 0 makes a new connection all but certain.
@@ -201,7 +201,7 @@ class Session(requests.Session):
                 ResponseLostError, also a ConnectionError; a MalformedResponseError: too long, or undecodable.
             requests.RequestException: Bad URL, bad header, too many redirects: requests' own, without the query and the
                 credentials of a URL in their texts.
-            ConfigError: `total_timeout` or `max_idle` is out of its range.
+            ConfigError: `timeout`, `total_timeout` or `max_idle` is out of its range; nothing was sent.
         """
         if self.base_url is not None:
             url = self._joined(url)
@@ -263,6 +263,7 @@ class Session(requests.Session):
                 )
         watch.claimed = True
         kwargs.setdefault("timeout", self.timeout)
+        _refuse_bad_timeout(kwargs["timeout"])
         if "proxies" not in kwargs and isinstance(request, requests.PreparedRequest):
             kwargs["proxies"] = self._proxies_for_one(str(request.url), self.proxies)
         current.watch = watch
@@ -401,6 +402,13 @@ def _checked_timeout(timeout: Any) -> Any:
         allowed = "seconds, a pair of (connect, read) seconds, or None"
         raise ConfigError(f"session: timeout must be {allowed}, got {timeout!r:.80}", setting="timeout", allowed=allowed)
     return tuple(number_or_none("timeout", seconds, above=0) for seconds in timeout)
+
+
+def _refuse_bad_timeout(timeout: Any) -> None:
+    """Refuse a call's timeout that urllib3 would, in words that say what is allowed; its own Timeout may pass."""
+    pair = timeout if isinstance(timeout, tuple) else (timeout,)
+    if isinstance(timeout, tuple) or any(isinstance(seconds, int | float | str | bytes | list) for seconds in pair):
+        _checked_timeout(timeout)
 
 
 def pool_of_sessions(

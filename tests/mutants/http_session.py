@@ -58,6 +58,7 @@ MUTANTS = [
     ("a hop has the session's limits", _SESSION, "outer if outer is not None and outer.hop is request else None", "None"),
     ("a hop is not marked", _SESSION, "            watch.hop = prepared_request\n", "            pass\n"),
     ("a hook's request has the call's limits", _SESSION, "outer is not None and outer.hop is request else", "outer is not None else"),
+    ("a call's time-out is urllib3's to refuse", _SESSION, '        _refuse_bad_timeout(kwargs["timeout"])\n', ""),
     ("a hint has few digits", _WIRE, "float(value) - 1.0", "int(value) - 1.0"),
     ("an absurd length is the caller's error", _FAST, "        if not watch.answered:\n            raise\n", "        raise\n"),
     ("an absurd length is the caller's error, the long way", _RESPONSE, "        except (*CONNECTION, *ABSURD) as error:\n", "        except CONNECTION as error:\n"),

@@ -285,6 +285,23 @@ def test_send_has_the_limits_of_request(session, network):
     assert network.sockets[0].timeouts[-1] == 10.0
 
 
+@pytest.mark.parametrize("timeout", [0, -1, 0.0, True, "5", (0, 1), (1, -1), (1,), (1, 2, 3), [1, 2], float("nan"), float("inf")])
+def test_a_calls_timeout_that_is_none_is_refused_before_anything_is_sent(session, network, way, timeout):
+    warm(session, network)
+    prepared = requests.Request("POST", "http://venue.test/").prepare()
+    for call in (lambda: session.post("http://venue.test/", timeout=timeout), lambda: session.send(prepared, timeout=timeout)):
+        error = caught(call)
+        assert isinstance(error, errors.ConfigError)
+        assert str(error).partition("timeout must be ")[2].startswith(("a number, more than 0, got ", "seconds, a pair of "))
+    assert list(map(len, network.sent)) == [1]
+
+
+@pytest.mark.parametrize("timeout", [None, 1, 2.5, (None, 1), (1, None), urllib3.Timeout(connect=1, read=2), urllib3.Timeout(total=3)])
+def test_a_calls_timeout_may_be_whatever_requests_takes(session, network, way, timeout):
+    warm(session, network, reply())
+    assert session.post("http://venue.test/", timeout=timeout).content == b"{}"
+
+
 def dripping(clock, data, seconds=1.0):
     def one(byte):
         def drop():
