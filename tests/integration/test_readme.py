@@ -62,7 +62,7 @@ def first_bot(practice, *only):
 def test_the_quick_start_buys_and_tells_what_can_happen(practice, capsys):
     first_bot(practice)
     first, *others = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"True 0\.001 BTC at [\d.]+ USDT", first)
+    assert re.fullmatch(r"bought 0\.001 BTC at [\d.]+ USDT", first)
     page = (documents.ROOT / QUICK_START).read_text(encoding="utf-8")
     told = re.findall(r'^   print\(buy\(.*\)\) +# (.*)$', page, re.MULTILINE)
     assert len(told) == len(others) == 3
