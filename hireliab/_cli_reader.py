@@ -179,8 +179,15 @@ def reading(place: Place) -> Iterator[Reader]:
             ) from error
 
 
+def shows_filled(record: Record) -> bool:
+    """Whether what was filled is known: the record of a call begins at 0, and its look-up need not show a figure."""
+    return record.kind != "CALL" or record.filled != 0
+
+
 def record_json(record: Record) -> dict[str, Any]:
     """A record in JSON's types: money as text, times as Unix seconds."""
     whole: dict[str, Any] = plain(record)
     order = whole.pop("order")
+    if not shows_filled(record):
+        whole["filled"] = None
     return {"txn_id": whole.pop("txn_id"), **order, "verdict": record.verdict.value, **whole}

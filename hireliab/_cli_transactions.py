@@ -22,6 +22,7 @@ from hireliab._cli_reader import (
     place_options,
     reading,
     record_json,
+    shows_filled,
 )
 from hireliab._cli_text import (
     BAD,
@@ -162,7 +163,7 @@ def _wide_table(records: list[Record]) -> None:
             record.order.side or "-",
             _type(record),
             money.text(record.order.amount),
-            money.text(record.filled),
+            _filled(record),
             record.state.value,
             record.verdict.value,
             record.order_id or "-",
@@ -180,7 +181,7 @@ def _narrow_table(records: list[Record]) -> None:
         [
             f"{record.txn_id}\n{record.order_id or '-'}",
             age(now - record.created) + ("\nneeds you" if record.needs_human else ""),
-            f"{_asked(record)}\n{_type(record)}, {money.text(record.filled)} filled",
+            f"{_asked(record)}\n{_type(record)}, {_filled(record)} filled",
             f"{record.state.value}\n{record.verdict.value}",
         ]
         for record in records
@@ -190,6 +191,10 @@ def _narrow_table(records: list[Record]) -> None:
 
 def _asked(record: Record) -> str:
     return f"{record.order.side} {money.text(record.order.amount)} {record.order.symbol}"
+
+
+def _filled(record: Record) -> str:
+    return money.text(record.filled) if shows_filled(record) else "-"
 
 
 def _type(record: Record) -> str:
@@ -257,7 +262,7 @@ def _record_facts(record: Record, children: list[Record]) -> list[tuple[str, str
     now = SYSTEM_CLOCK.time()
     base, quote = unit(record.order.symbol), unit(record.order.symbol, quote=True)
     proof = f", proof {record.proof.value}" if record.proof.value else ""
-    filled = f"{money.text(record.filled)} of {money.text(record.order.amount)} {base}"
+    filled = f"{_filled(record)} of {money.text(record.order.amount)} {base}"
     if record.average_price is not None:
         filled += f", on average at {money.text(record.average_price)} {quote}"
     fee = "" if record.fee == money.ZERO else f"{money.text(record.fee)} {_fee_unit(record)}"

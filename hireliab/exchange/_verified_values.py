@@ -186,17 +186,22 @@ def order_state(value: Any, wanted: Order) -> OrderState:
     value = _unwrapped(value)
     status = _field(value, _STATUSES)
     status = status.value if isinstance(status, enum.Enum) else status
+    raw = word(status, 40).lower() if isinstance(status, str) else ""
+    amount = _number(_field(value, _AMOUNTS)) or wanted.amount
+    filled = _number(_field(value, _FILLED))
+    if filled is None:
+        filled = amount if raw in _FULL else money.ZERO  # the word says all of it
     return OrderState(
         order_id=_id_of(value),
         symbol=wanted.symbol,
         side=wanted.side,
         type=wanted.type,
-        amount=_number(_field(value, _AMOUNTS)) or wanted.amount,
-        filled=_number(_field(value, _FILLED)) or money.ZERO,
+        amount=amount,
+        filled=filled,
         status=OrderStatus.OTHER,
         client_order_id=client_id_of(value),
         average_price=_number(_field(value, _AVERAGES)),
-        raw_status=word(status, 40).lower() if isinstance(status, str) else "",
+        raw_status=raw,
     )
 
 

@@ -56,7 +56,7 @@ MUTANTS = [
     ("facts pile up", _CALLS, "        for txn_id in decided:\n", "        for txn_id in ():\n"),
     ("secrets are kept", _VALUES, "if simple(value) and not is_secret(name)}", "if simple(value)}"),
     ("long arguments are kept", _VALUES, "if len(text) <= MOST_TEXT or not kept:", "if True:"),
-    ("the venue's word is kept as it is", _VALUES, "raw_status=word(status, 40).lower()", "raw_status=word(status, 40)"),
+    ("the venue's word is kept as it is", _VALUES, "word(status, 40).lower() if", "word(status, 40) if"),
     ("amounts come back as texts", _VALUES, "return Decimal(value[\"$decimal\"]) if", "return value[\"$decimal\"] if"),
     ("an open order is cancelled", _VALUES, "    if order.raw_status not in CLOSED:\n        return None\n", ""),
     ("a partial fill before the cancel is forgotten", _VALUES,

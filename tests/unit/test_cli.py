@@ -14,6 +14,8 @@ import pytest
 
 from hireliab import _cli_text, cli
 from hireliab._cli_advice import advice
+from hireliab._cli_reader import record_json
+from hireliab._cli_transactions import _record_facts
 from hireliab.core.clock import SYSTEM_CLOCK, SystemClock
 from hireliab.errors import ConfigError
 from hireliab.exchange import _halt, _operator_client
@@ -272,6 +274,15 @@ def test_a_call_of_which_nothing_is_known_is_described_without_gaps():
     assert "history for a call of your own function with the client order id -" in advice(bare, live=True, options="")
     some = dataclasses.replace(bare, order=Order(symbol="BTC/USDT", side="sell", type="", amount=Decimal("0.50")))
     assert "history for sell 0.5 BTC on BTC/USDT with" in advice(some, live=True, options="")
+
+
+def test_a_call_without_a_figure_is_not_shown_as_filled_0():
+    call = dataclasses.replace(ROWS["lost"], kind="CALL", filled=Decimal(0))
+    assert record_json(call)["filled"] is None
+    assert dict(_record_facts(call, []))["filled"].startswith("- of 0.")
+    some = dataclasses.replace(call, filled=Decimal("0.25"))
+    assert record_json(some)["filled"] == "0.25"
+    assert dict(_record_facts(some, []))["filled"].startswith("0.25 of 0.")
 
 
 def test_the_advice_names_the_command_for_the_order_that_rests_in_the_book():

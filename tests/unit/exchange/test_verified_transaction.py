@@ -1087,6 +1087,8 @@ def test_what_is_no_order_is_neither_found_nor_a_no(make, venue, run, clock, sho
         ({"status": "ok", "order": {"id": 7, "status": "Active", "matchedAmount": "0.1"}}, "7", "0.1", "active"),
         (SdkOrder(9, OrderStatus.DONE, "1"), "9", "1", "done"),
         ([{"orderId": "b"}], "b", "0", ""),
+        ({"id": "f", "status": "Filled"}, "f", "1", "filled"),  # the word says all of it
+        ({"id": "f", "status": "filled", "filled": "0.4"}, "f", "0.4", "filled"),
         ("c", "c", "0", ""),
         (12, "12", "0", ""),
         ({"orderId": "x", "filled": "lots", "status": 5, "extra": 1}, "x", "0", ""),
