@@ -341,7 +341,9 @@ class Ledger:
         """Alert where an event is one, or where it ends one. Never raises into the trading path."""
         level = _LEVELS.get(event)
         if level is not None:
-            title = f"{record.order.type} {record.order.side} {record.order.symbol}: {event.replace('_', ' ')}"
+            # Of a call not all of them are known: no blanks instead.
+            words = " ".join(filter(None, (record.order.type, record.order.side, record.order.symbol))) or "call"
+            title = f"{words}: {event.replace('_', ' ')}"
             self.alert(level, title, f"transaction {record.txn_id}: {cause or event}", record)
         if record.state.is_terminal:
             for sink, _ in self._alerts:

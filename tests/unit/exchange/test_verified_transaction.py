@@ -412,6 +412,16 @@ def test_an_error_of_the_look_up_is_never_a_no_and_is_said_once(make, venue, run
     assert len([r for r in caplog.records if "its look-up failed" in r.getMessage()]) == 2
 
 
+def test_the_title_of_an_alert_has_no_blanks_for_what_a_call_does_not_show(make, run, alerts):
+    def buy(quantity_of_mine, client_order_id=None):
+        raise ApiError("no funds")
+
+    place = verified_transaction(make(), name=NAME, refused=ApiError)(buy)
+    with pytest.raises(ApiError):
+        run(place, 1)
+    assert [alert["title"] for alert in alerts] == ["call: rejected"]
+
+
 def test_a_look_up_with_a_bug_is_told_to_the_caller_of_an_order_that_was_placed(make, venue, run):
     place = verified_transaction(make(verification_timeout=5.0), name=NAME, find=venue.find)(venue.place_order)
     venue.blind = NameError("name 'sesion' is not defined")
