@@ -161,13 +161,17 @@ def against(costs: Sequence[Cost], ours: str, theirs: str) -> str:
 def bare_goal(what: str, costs: Sequence[Cost], ours: str, *, most: float) -> Goal:
     """How many times the bare call's time ours may take."""
     mine = find(costs, ours)
-    return goal(f"{what}: against bare", _counted(mine, None if mine is None else mine.ratio), "{:.1f} x its time", most=most)
+    return goal(
+        f"{what}: against bare", _counted(mine, None if mine is None else mine.ratio), "{:.1f} x its time", most=most
+    )
 
 
 def peer_goal(what: str, costs: Sequence[Cost], ours: str, theirs: str, *, least: float) -> Goal:
     """How many times as fast as a peer ours has to be."""
     mine, other = find(costs, ours), find(costs, theirs)
-    share = None if mine is None or other is None or other.problem else other.nanoseconds.median / mine.nanoseconds.median
+    share = (
+        None if mine is None or other is None or other.problem else other.nanoseconds.median / mine.nanoseconds.median
+    )
     return goal(f"{what}: against {theirs}", _counted(mine, share), "{:.1f} x", least=least)
 
 
@@ -244,5 +248,7 @@ def report(
             },
             **extra,
         },
-        problems=tuple(f"{group}, {cost.name}: {cost.problem}" for group, costs in groups.items() for cost in costs if cost.problem),
+        problems=tuple(
+            f"{group}, {cost.name}: {cost.problem}" for group, costs in groups.items() for cost in costs if cost.problem
+        ),
     )

@@ -108,7 +108,11 @@ def _overview(rows: Sequence[Row]) -> Iterator[Chart]:
     ]
     if bars:
         panel = Panel(
-            title="", axis="times as fast as the peer, log scale; left of 1 hireliab is slower", bars=bars, log=True, one=True
+            title="",
+            axis="times as fast as the peer, log scale; left of 1 hireliab is slower",
+            bars=bars,
+            log=True,
+            one=True,
         )
         yield Chart(name="overview", title="hireliab beside its peers", panels=[panel])
 
@@ -240,7 +244,9 @@ def _orders(figures: Figures) -> Iterator[Panel]:
 
 
 def _imports(figures: Figures) -> Iterator[Panel]:
-    bars = [_spread(name, one["ms"], f"{one['ms']['median']:.1f} ms") for name, one in counted(figures["started"]).items()]
+    bars = [
+        _spread(name, one["ms"], f"{one['ms']['median']:.1f} ms") for name, one in counted(figures["started"]).items()
+    ]
     yield _panel("", f"ms from start to end of the interpreter: {LESS}", bars)
 
 

@@ -150,9 +150,7 @@ def guarded_by_all(authorities: str) -> Client:
     )
 
 
-def _behind(
-    name: str, authorities: str, policy: Callable[[Callable[[str], Any]], Callable[[str], Any]]
-) -> Client:
+def _behind(name: str, authorities: str, policy: Callable[[Callable[[str], Any]], Callable[[str], Any]]) -> Client:
     pool: ConnectionPool[Session] = ConnectionPool(
         name="bench http", create_client_func=lambda: _new_session(authorities)
     )

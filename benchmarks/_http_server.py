@@ -213,9 +213,7 @@ def make_certificates(folder: Path) -> None:
     def certificate(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(authority_name).public_key(public)
         builder = builder.serial_number(x509.random_serial_number())
-        return builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(
-            now + dt.timedelta(days=2)
-        )
+        return builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(now + dt.timedelta(days=2))
 
     usage = {
         "content_commitment": False, "key_encipherment": False, "data_encipherment": False, "key_agreement": False,

@@ -71,7 +71,9 @@ def measure(
                 except Exception as error:  # whatever it was, the others' figures are worth having
                     progress.end()
                     traceback.print_exc()
-                    record.problems.append(f"{name}: FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+                    record.problems.append(
+                        f"{name}: FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                    )
                     continue
                 progress.end()
                 print("\n" + "\n".join(report.lines), flush=True)

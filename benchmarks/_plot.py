@@ -61,7 +61,9 @@ def draw(record: Record, rows: Sequence[Row], folder: Path, suffix: str) -> list
 
 def _footer(record: Record, chart: Chart) -> str:
     """Where the figures come from."""
-    names = {"calls": ("breaker", "retry", "limiter", "policy"), "overview": tuple(record.benchmarks)}.get(chart.name, (chart.name,))
+    names = {"calls": ("breaker", "retry", "limiter", "policy"), "overview": tuple(record.benchmarks)}.get(
+        chart.name, (chart.name,)
+    )
     runs = [run for run in record.runs if set(run["benchmarks"]) & set(names)]
     machine = runs[0]["machine"] if runs else {}
     dates = ", ".join(dict.fromkeys(str(run["date"])[:10] for run in runs))
@@ -80,7 +82,10 @@ def picture(chart: Chart, footer: str) -> Any:
     figure.text(MARGIN / WIDTH, 1 - 0.1 / height, chart.title, fontsize=13, fontweight="bold", color=TEXT, va="top")
     figure.text(MARGIN / WIDTH, 0.08 / height, footer, fontsize=7.5, color=FAINT, va="bottom")
     room = WIDTH / columns
-    labels = [max(_room(panel, bar) for panel in chart.panels[i::columns] for bar in panel.bars) + 0.25 for i in range(columns)]
+    labels = [
+        max(_room(panel, bar) for panel in chart.panels[i::columns] for bar in panel.bars) + 0.25
+        for i in range(columns)
+    ]
     top = height - 0.45
     for row, tall in zip(rows, heights, strict=True):
         for column, panel in enumerate(row):

@@ -66,7 +66,12 @@ def goals(found: Findings) -> list[Goal]:
     through = None if mine is None or lifo is None else harness.ratio(mine, lifo).median
     counted = mine is not None
     return [
-        goal("acquire and release, uncontended", None if ours is None else ours.nanoseconds.median / 1000, "{:.2f} us", most=1.5),
+        goal(
+            "acquire and release, uncontended",
+            None if ours is None else ours.nanoseconds.median / 1000,
+            "{:.2f} us",
+            most=1.5,
+        ),
         goal(f"  as a multiple of {QUEUE_POOL}", None if share is None else share[0], "{:.1f} x", least=4),
         goal(f"{THREADS} threads, throughput against {LIFO}", through, "{:.2f} x", least=1),
         goal("  turns that were overtaken", found.overtaken.get(OURS) if counted else None, "{:.0f}", most=0),

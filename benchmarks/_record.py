@@ -165,7 +165,9 @@ def header(record: Record) -> list[str]:
     for run in record.runs:
         load = "unknown" if run["load"] is None else "{:.1f} before, {:.1f} after".format(*run["load"])
         changed = " and changes" if run["changed"] else ""
-        lines.append(f"{'run':<7} {run['date'] or 'unknown date'}, commit {run['commit'] or 'unknown'}{changed}, load {load}")
+        lines.append(
+            f"{'run':<7} {run['date'] or 'unknown date'}, commit {run['commit'] or 'unknown'}{changed}, load {load}"
+        )
         lines.append(f"{'':<7} of {', '.join(run['benchmarks'])}")
         if run["note"]:
             lines.append(f"{'':<7} {run['note']}")

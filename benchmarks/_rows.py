@@ -82,7 +82,9 @@ class _Part:
                 reached=goal["reached"],
             )
 
-    def rates(self, what: str, results: Sequence[Figures], unit: str, *, goal: str = "{what}: against {against}") -> Iterator[Row]:
+    def rates(
+        self, what: str, results: Sequence[Figures], unit: str, *, goal: str = "{what}: against {against}"
+    ) -> Iterator[Row]:
         """Ours against each of the others, by operations a second."""
         found = counted(results)
         mine = found.get(OURS) or found.get(f"{OURS} Session")
@@ -90,7 +92,9 @@ class _Part:
             if mine is not None and not name.startswith(OURS):
                 rate = mine["rate"]["median"]
                 absolute = f"{rate:,.{0 if rate >= 10 else 1}f} {unit}"
-                yield self.row(what, name, rate / one["rate"]["median"], absolute, goal=goal.format(what=what, against=name))
+                yield self.row(
+                    what, name, rate / one["rate"]["median"], absolute, goal=goal.format(what=what, against=name)
+                )
 
     def times(self, what: str, took: Mapping[str, float], ours: str | None) -> Iterator[Row]:
         """Ours against each of the others, by nanoseconds."""
@@ -198,13 +202,19 @@ def _transactions(part: _Part) -> Iterator[Row]:
         cell = [one for one in speed if (one["threads"], one["latency"]) == (threads, latency)]
         what = f"{harness.threads(threads)}, {latency * 1000:.0f} ms"
         among = [{**one, "name": _LONG.get(one["bot"], one["bot"])} for one in cell]
-        yield from part.rates(f"orders, {what}", among, "orders/s", goal=f"orders/s, {what}, as a multiple of {{against}}")
+        yield from part.rates(
+            f"orders, {what}", among, "orders/s", goal=f"orders/s, {what}, as a multiple of {{against}}"
+        )
     yield from _over_http(part, part.figures["http"])
 
 
 def _over_http(part: _Part, results: Sequence[Figures]) -> Iterator[Row]:
     for threads in dict.fromkeys(one["threads"] for one in results):
-        among = [{**one, "name": one["name"].replace("bare", "bare requests bot")} for one in results if one["threads"] == threads]
+        among = [
+            {**one, "name": one["name"].replace("bare", "bare requests bot")}
+            for one in results
+            if one["threads"] == threads
+        ]
         yield from part.rates(f"orders over HTTP, {harness.threads(threads)}", among, "orders/s")
 
 

@@ -229,7 +229,10 @@ def _recover(folder: Path, base_url: str, token: str, rows: int) -> dict[str, An
     pipeline.stop()
     adapter.stop()
     pool.stop()
-    return {"seconds": seconds, "outcomes": [{**asdict(outcome), "filled": f"{outcome.filled:f}"} for outcome in outcomes]}
+    return {
+        "seconds": seconds,
+        "outcomes": [{**asdict(outcome), "filled": f"{outcome.filled:f}"} for outcome in outcomes],
+    }
 
 
 if __name__ == "__main__":

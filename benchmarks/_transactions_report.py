@@ -99,11 +99,21 @@ def goals(found: Findings) -> list[Goal]:
             "{:.1f} KiB",
             most=64,
         ),
-        goal("threads beside one for each of them", None if flight is None else flight.threads_beside, "{:.0f}", most=THREADS_BESIDE),
         goal(
-            f"requests to recover {found.recovery.rows:,} rows", None if recovery is None else recovery.requests, "{:.0f}", most=15
+            "threads beside one for each of them",
+            None if flight is None else flight.threads_beside,
+            "{:.0f}",
+            most=THREADS_BESIDE,
         ),
-        goal("of these over a limit of the exchange", None if recovery is None else recovery.throttled, "{:.0f}", most=0),
+        goal(
+            f"requests to recover {found.recovery.rows:,} rows",
+            None if recovery is None else recovery.requests,
+            "{:.0f}",
+            most=15,
+        ),
+        goal(
+            "of these over a limit of the exchange", None if recovery is None else recovery.throttled, "{:.0f}", most=0
+        ),
     ]
 
 

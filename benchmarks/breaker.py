@@ -69,7 +69,9 @@ def run(quick: bool) -> harness.Report:
         *missing(PEERS),
     ]
     tables = [
-        *harness.table(f"Closed, failures in a row: a decorated function, median of {rounds} rounds", HEADS, rows(closed)),
+        *harness.table(
+            f"Closed, failures in a row: a decorated function, median of {rounds} rounds", HEADS, rows(closed)
+        ),
         "",
         *harness.table("Time window with a failure share and a slow-call share", HEADS, rows(window)),
         "",
@@ -102,7 +104,10 @@ def goals(groups: Mapping[str, Sequence[Cost]], crowd: Mapping[str, float], grow
         bare_goal("a good call, time window", window, "hireliab", most=9),
         cost_goal("a refused call", find(groups["refused"], "hireliab"), "{:.2f} us", most=1.5),
         goal(
-            f"{THREADS} threads at once: against unguarded", crowd["hireliab"] / crowd["unguarded"], "{:.2f} x its time", most=1.3
+            f"{THREADS} threads at once: against unguarded",
+            crowd["hireliab"] / crowd["unguarded"],
+            "{:.2f} x its time",
+            most=1.3,
         ),
         goal("a million refusals leave", float(grown), "{:,.0f} bytes", most=GROWTH),
     ]

@@ -94,9 +94,7 @@ def find(
         for kind in kinds:
             for threads, names in PUBLISHING.items():
                 if only in (None, "publish"):
-                    parts.append(
-                        race.part(f"publish, {harness.threads(threads)}", kind, names, _publish(threads))
-                    )
+                    parts.append(race.part(f"publish, {harness.threads(threads)}", kind, names, _publish(threads)))
             if only in (None, "consume"):
                 parts.append(race.part("consume", kind, CONSUMING, _consume))
             if only in (None, "latency"):
@@ -198,7 +196,9 @@ class _Race:
             with self._broker.place(kind) as place:
                 try:
                     done = self._worker(name).ask("calls", place, count=self._size.calls)
-                    problem = "" if done.count == done.distinct == self._size.calls else _handled(done, self._size.calls)
+                    problem = (
+                        "" if done.count == done.distinct == self._size.calls else _handled(done, self._size.calls)
+                    )
                 except RuntimeError as error:
                     done, problem = Done(), str(error)
                     self._discard(name)

@@ -93,7 +93,9 @@ def shards_of(
             Shard(stage="labels", profile=profile, seed=seed, kills=LABEL_KILLS * len(classes), classes=words)
             for profile in profiles
         ]
-    wanted = {profile: kills // len(profiles) + (place < kills % len(profiles)) for place, profile in enumerate(profiles)}
+    wanted = {
+        profile: kills // len(profiles) + (place < kills % len(profiles)) for place, profile in enumerate(profiles)
+    }
     number = 0
     while any(wanted.values()):
         for profile, left in wanted.items():
@@ -138,7 +140,9 @@ class Crew:
                 try:
                     outcomes.append(self._one(shard))
                 except Exception as error:  # a shard that is not heard of must not look like one without a violation
-                    outcomes.append(Outcome(shard=shard, code=2, text=[f"not run to its end: {type(error).__name__}: {error}"]))
+                    outcomes.append(
+                        Outcome(shard=shard, code=2, text=[f"not run to its end: {type(error).__name__}: {error}"])
+                    )
 
         threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
         for thread in threads:
@@ -260,7 +264,9 @@ def summary(outcomes: Sequence[Outcome], *, seed: int, seconds: float) -> tuple[
         profile: {
             "kills": total("kills", profile=profile),
             "undecidable": total("undecidable", profile=profile),
-            **_decided([report["decided"] for report in reports if report["profile"] == profile and report["stage"] == "storm"]),
+            **_decided(
+                [report["decided"] for report in reports if report["profile"] == profile and report["stage"] == "storm"]
+            ),
         }
         for profile in PROFILES
     }
@@ -276,7 +282,9 @@ def summary(outcomes: Sequence[Outcome], *, seed: int, seconds: float) -> tuple[
         f"  seed {seed}, {len(outcomes)} campaigns ({len(failed)} failed), {pace}",
     ]
     if kills and not violations and not failed:
-        lines.append(f"  none in {kills:,}: fewer than {3 / kills:.1e} for each kill, with 95 % confidence (rule of three)")
+        lines.append(
+            f"  none in {kills:,}: fewer than {3 / kills:.1e} for each kill, with 95 % confidence (rule of three)"
+        )
     for profile, figures in by_profile.items():
         lines.append(
             f"  {profile}: {figures['kills']:,} kills; a person had to decide {figures['undecidable']:,} orders;"
@@ -307,8 +315,13 @@ def summary(outcomes: Sequence[Outcome], *, seed: int, seconds: float) -> tuple[
     )]  # fmt: skip
     lines += [f"TOO SLOW {profile}: fewer than {DECIDED:.0%} were decided within the bound" for profile in slow]
     for outcome in failed:
-        lines += ["", f"FAILED {outcome.shard.name}; once more: python tests/crash/campaign.py {' '.join(outcome.shard.arguments)}"]
-        lines += [line[:600] for line in outcome.text if line.startswith(("VIOLATION", "crash campaign:", "took"))][:SAID]
+        lines += [
+            "",
+            f"FAILED {outcome.shard.name}; once more: python tests/crash/campaign.py {' '.join(outcome.shard.arguments)}",
+        ]
+        lines += [line[:600] for line in outcome.text if line.startswith(("VIOLATION", "crash campaign:", "took"))][
+            :SAID
+        ]
         if not outcome.report:
             lines += outcome.text[-SAID:]
     data = {
@@ -340,7 +353,9 @@ def _decided(counts: Sequence[dict[str, int]]) -> dict[str, int]:
 
 def main(arguments: Sequence[str]) -> int:
     """The command line; 1 for a violation, 2 when a campaign could not run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks crash", description=(__doc__ or "").partition("\n\n")[2])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks crash", description=(__doc__ or "").partition("\n\n")[2]
+    )
     add = parser.add_argument
     add("--kills", type=int, default=10_000, help="random ones (default: %(default)s)")
     add("--seed", type=int, default=None, help="default: from the clock; it is printed")

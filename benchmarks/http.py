@@ -71,7 +71,10 @@ def find(plan: Plan, nginx: str | None) -> Findings:
             added = _added(server, plan)
             seen = server.stop()
     results = {
-        part: [_result(contestant, samples, undone(works[part, contestant.name], part, seen)) for contestant, samples in pairs]
+        part: [
+            _result(contestant, samples, undone(works[part, contestant.name], part, seen))
+            for contestant, samples in pairs
+        ]
         for part, pairs in taken.items()
     }
     return Findings(

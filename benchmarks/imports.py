@@ -21,7 +21,12 @@ from benchmarks._goals import Goal, goal
 ROOT = Path(__file__).parents[1]
 ROUNDS = 20
 ALLOWED_MS = 10.0
-BARE, OURS, USED, REQUESTS = "a bare interpreter", "import hireliab", "import hireliab and use every name", "import requests"
+BARE, OURS, USED, REQUESTS = (
+    "a bare interpreter",
+    "import hireliab",
+    "import hireliab and use every name",
+    "import requests",
+)
 CODE = {
     BARE: "pass",
     OURS: "import hireliab",
@@ -80,7 +85,9 @@ def measure(*, rounds: int) -> tuple[list[Started], Mapping[str, float]]:
         failed.setdefault(OURS, f"it loads modules of others: {', '.join(foreign)}")
     found = [Started(name=name, ms=harness.spread(ms), problem=failed.get(name, "")) for name, ms in took.items()]
     added = {
-        name: statistics.median(a - b for a, b in zip(ms, took[BARE], strict=True)) for name, ms in took.items() if name != BARE
+        name: statistics.median(a - b for a, b in zip(ms, took[BARE], strict=True))
+        for name, ms in took.items()
+        if name != BARE
     }
     return found, added
 
@@ -116,9 +123,7 @@ def _counts(found: Sequence[Started]) -> bool:
     return not any(one.problem for one in found if one.name in (BARE, OURS))
 
 
-def _lines(
-    found: Sequence[Started], added: Mapping[str, float], held: Sequence[Goal], rounds: int
-) -> Iterator[str]:
+def _lines(found: Sequence[Started], added: Mapping[str, float], held: Sequence[Goal], rounds: int) -> Iterator[str]:
     title = "imports: from the start of an interpreter to its end"
     yield title
     yield "=" * len(title)
@@ -138,4 +143,3 @@ def _lines(
         for one in found
     ]
     yield from harness.table(f"Median of {rounds} rounds", ("program", "ms (low-high)", "added ms"), rows)
-

@@ -64,7 +64,9 @@ def _room() -> list[Subject]:
                 call=lambda: theirs.try_acquire("bench", blocking=False),
                 takes=False,
                 share=0.2,
-                check=lambda: "" if theirs.try_acquire("bench", blocking=False) else "it refused although there is room",
+                check=lambda: (
+                    "" if theirs.try_acquire("bench", blocking=False) else "it refused although there is room"
+                ),
             )
         )
     return subjects

@@ -48,7 +48,9 @@ def run(quick: bool) -> harness.Report:
     """Both parts; `quick` finds breakage only."""
     harness.quiet("hireliab")  # faults are the point here, not news
     with tempfile.TemporaryDirectory(prefix="hireliab-bench-", ignore_cleanup_errors=True) as folder:
-        speed = measure(Path(folder), rounds=1 if quick else 5, orders={1: 20, BUSY: 48} if quick else {1: 150, BUSY: 400})
+        speed = measure(
+            Path(folder), rounds=1 if quick else 5, orders={1: 20, BUSY: 48} if quick else {1: 150, BUSY: 400}
+        )
         books = damage(Path(folder), orders=60 if quick else 600)
     problems = [f"{result.name}, {threads} threads: {result.problem}" for threads, result in speed if result.problem]
     ours = books[-1]
@@ -119,7 +121,9 @@ def trade_all(bot: Bot, wanted: Sequence[Intent], *, threads: int) -> tuple[harn
     if errors:
         raise errors[0]
     extra = {name: count - before[name] for name, count in bot.counts().items()}
-    return harness.Sample(operations=len(outcomes), elapsed_ns=elapsed, latencies_ns=tuple(latencies), extra=extra), outcomes
+    return harness.Sample(
+        operations=len(outcomes), elapsed_ns=elapsed, latencies_ns=tuple(latencies), extra=extra
+    ), outcomes
 
 
 # -- first part: speed --------------------------------------------------------------------------------------------
@@ -313,9 +317,7 @@ def damage(folder: Path, *, orders: int) -> list[Books]:
                 _, outcomes = trade_all(bot, intents("order", orders), threads=BUSY)
                 outcomes = bot.settle(outcomes, SETTLE)
                 took = time.perf_counter() - began
-            books = audit(
-                name, outcomes, exchange.records(), account="bot", faults=exchange.faults_met(), seconds=took
-            )
+            books = audit(name, outcomes, exchange.records(), account="bot", faults=exchange.faults_met(), seconds=took)
         rows.append(books)
     return rows
 
@@ -337,13 +339,20 @@ def _pairs(speed: Speed) -> Iterator[tuple[int, harness.Result, harness.Result]]
 
 def _ratios(speed: Speed) -> dict[int, harness.Ratio]:
     """By the number of threads, where both count."""
-    return {threads: harness.ratio(ours, theirs) for threads, theirs, ours in _pairs(speed) if ours.checked and theirs.checked}
+    return {
+        threads: harness.ratio(ours, theirs)
+        for threads, theirs, ours in _pairs(speed)
+        if ours.checked and theirs.checked
+    }
 
 
 def _speed_lines(speed: Speed) -> list[str]:
     title = "orders: a market order, sent and read back; a simulated exchange on loopback"
     lines = [title, "=" * len(title)]
-    lines += [f"orders/s, hireliab against bare, {harness.threads(threads)}: {share.text()}" for threads, share in _ratios(speed).items()]
+    lines += [
+        f"orders/s, hireliab against bare, {harness.threads(threads)}: {share.text()}"
+        for threads, share in _ratios(speed).items()
+    ]
     rows = []
     for threads, theirs, ours in _pairs(speed):
         rows += [_speed_row(threads, result, theirs) for result in (theirs, ours)]

@@ -76,7 +76,9 @@ def _subjects() -> list[Subject]:
         _subject("all parts", everything),
         _subject("retry and breaker", Policy(name="two", idempotent=True, retry=_retry(), breaker=_breaker())),
         _subject("limiter", Policy(name="limiter", limiter=_limiter()), refuses=False),
-        _subject("bulkhead", Policy(name="bulkhead", bulkhead=Bulkhead(name="bench", max_concurrent=10)), refuses=False),
+        _subject(
+            "bulkhead", Policy(name="bulkhead", bulkhead=Bulkhead(name="bench", max_concurrent=10)), refuses=False
+        ),
         _subject("@reliable(name)", reliable("bench.order")),
         _subject("@reliable(name, idempotent=True)", reliable("bench.read", idempotent=True, on=BrokenError)),
     ]

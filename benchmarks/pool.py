@@ -66,7 +66,9 @@ def _subjects(openers: dict[str, Opener]) -> tuple[list[Subject], list[Open]]:
         _subject(f"{OURS}, {EXECUTE}", opened[OURS], ours.execute, 'call("work")'),
     ]
     if QUEUE_POOL in opened:
-        subjects.append(_subject(QUEUE_POOL, opened[QUEUE_POOL], opened[QUEUE_POOL].pool.connect, "call().close()", 0.3))
+        subjects.append(
+            _subject(QUEUE_POOL, opened[QUEUE_POOL], opened[QUEUE_POOL].pool.connect, "call().close()", 0.3)
+        )
     return subjects, list(opened.values())
 
 

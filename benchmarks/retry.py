@@ -81,7 +81,9 @@ def _wraps() -> dict[str, tuple[Wrap, float]]:
     wraps: dict[str, tuple[Wrap, float]] = {
         "hireliab": (Retry(on=BrokenError, idempotent=True, attempts=4, wait=0), 1.0),
         "hireliab, with a budget": (
-            Retry(on=BrokenError, idempotent=True, attempts=4, wait=0, budget=RetryBudget(target="bench", capacity=10**9)),
+            Retry(
+                on=BrokenError, idempotent=True, attempts=4, wait=0, budget=RetryBudget(target="bench", capacity=10**9)
+            ),
             1.0,
         ),
         "tenacity": (
@@ -97,7 +99,10 @@ def _wraps() -> dict[str, tuple[Wrap, float]]:
     if stamina := peer("stamina"):
         wraps["stamina"] = (stamina.retry(on=BrokenError, attempts=4, wait_initial=0, wait_jitter=0), 0.05)
     if backoff := peer("backoff"):
-        wraps["backoff"] = (backoff.on_exception(backoff.constant, BrokenError, max_tries=4, interval=0, jitter=None), 0.2)
+        wraps["backoff"] = (
+            backoff.on_exception(backoff.constant, BrokenError, max_tries=4, interval=0, jitter=None),
+            0.2,
+        )
     return wraps
 
 

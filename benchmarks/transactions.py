@@ -213,7 +213,18 @@ def count_syncs(folder: Path, bot: str, threads: int, seconds: float) -> float |
         return None
     folder.mkdir(parents=True)
     trace = folder / "trace"
-    before = (strace, "-f", "--seccomp-bpf", "-ttt", "-e", "trace=fdatasync,fsync", "-e", "signal=none", "-o", str(trace))
+    before = (
+        strace,
+        "-f",
+        "--seccomp-bpf",
+        "-ttt",
+        "-e",
+        "trace=fdatasync,fsync",
+        "-e",
+        "signal=none",
+        "-o",
+        str(trace),
+    )
     try:
         child = Child(bot, folder, before=before)
     except RuntimeError as error:

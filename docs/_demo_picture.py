@@ -39,7 +39,9 @@ def draw(lines: list[str]) -> str:
         good = line.endswith(" yes") or "rows agree" in line
         length = f' textLength="{len(line) * COLUMN:.1f}"' if line else ""  # columns align, whatever the font
         mark = ' class="yes"' if good else ""
-        out.append(f'<text x="{EDGE}" y="{EDGE + number * LINE - 5}"{length}{mark} xml:space="preserve">{escape(line)}</text>')
+        out.append(
+            f'<text x="{EDGE}" y="{EDGE + number * LINE - 5}"{length}{mark} xml:space="preserve">{escape(line)}</text>'
+        )
     return "\n".join([*out, "</svg>", ""])
 
 

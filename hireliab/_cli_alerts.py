@@ -74,7 +74,9 @@ def _from_environment() -> dict[str, Any]:
 def _load(where: str) -> dict[str, Any]:
     """Settings from a file or a module; no error shows what they hold."""
     if "://" in where or where.lstrip()[:1] in {"{", "["}:  # not repeated: it holds tokens
-        raise Misplaced(f"${VARIABLE} or --config must name a file or a module:name; the settings themselves stand there")
+        raise Misplaced(
+            f"${VARIABLE} or --config must name a file or a module:name; the settings themselves stand there"
+        )
     module, colon, name = where.partition(":")
     if colon and module.replace(".", "").isidentifier() and name.isidentifier() and not Path(where).exists():
         found = _from_module(module, name)

@@ -81,10 +81,16 @@ def stats(*, place: Place, as_json: bool) -> None:
     account = found["account"]
     facts(
         [
-            ("account", "none yet" if account is None else f"{account['identity']} at {account['venue']} ({account['host']})"),
+            (
+                "account",
+                "none yet" if account is None else f"{account['identity']} at {account['venue']} ({account['host']})",
+            ),
             ("bot", "none seems to run" if bot is None else _bot_words(bot, now)),
             ("halt", halt_line(place)),
-            ("oldest", "" if found["oldest"] is None else f"{local_time(found['oldest'])} ({age(now - found['oldest'])})"),
+            (
+                "oldest",
+                "" if found["oldest"] is None else f"{local_time(found['oldest'])} ({age(now - found['oldest'])})",
+            ),
             ("not decided", _undecided_words(found, now)),
             ("in the book", str(found["resting"] or "")),
             ("presumed absent", f"{found['watched']}, still watched" if found["watched"] else ""),
@@ -194,7 +200,9 @@ def unhalt(*, place: Place, who: str, as_json: bool) -> None:
     before, line = place.halt, halt_line(place)
     ended = _halt.clear(place.folder)
     if as_json:
-        echo_json({"journal": str(place.folder), "ended": plain(before) if ended else None, "who": who, "bot": _pid(place)})
+        echo_json(
+            {"journal": str(place.folder), "ended": plain(before) if ended else None, "who": who, "bot": _pid(place)}
+        )
     elif ended:
         click.echo(clean(f"ended by {who}: {line}"))
         click.echo("The bot sends again, from its next order on.")

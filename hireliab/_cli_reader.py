@@ -65,7 +65,9 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(place=find(name, journal), **given)
 
     with_journal = click.option("--journal", metavar="FOLDER", help="Its journal.")
-    with_name = click.option("--name", metavar="NAME", help="Name of the pipeline.  [default: default, or the only one]")
+    with_name = click.option(
+        "--name", metavar="NAME", help="Name of the pipeline.  [default: default, or the only one]"
+    )
     return with_name(with_journal(with_place))
 
 

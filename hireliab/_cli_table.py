@@ -58,7 +58,9 @@ def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: S
         made = []
         for n in range(max(len(cell) for cell in row)):
             parts = [cell[n] if n < len(cell) else "" for cell in row]
-            cells = [p.rjust(w) if i in right else p.ljust(w) for i, (p, w) in enumerate(zip(parts, widths, strict=True))]
+            cells = [
+                p.rjust(w) if i in right else p.ljust(w) for i, (p, w) in enumerate(zip(parts, widths, strict=True))
+            ]
             made.append("  ".join(cells).rstrip())
         return made
 
@@ -78,7 +80,10 @@ def _rich(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[i
     for n, head in enumerate(heads):
         last = n == len(heads) - 1
         made.add_column(
-            Text(head), justify="right" if n in right else "left", no_wrap=not last, overflow="fold" if last else "ellipsis"
+            Text(head),
+            justify="right" if n in right else "left",
+            no_wrap=not last,
+            overflow="fold" if last else "ellipsis",
         )
     for n, row in enumerate(rows):
         made.add_row(*(Text(cell) for cell in row), style="bold red" if n < len(marked) and marked[n] else None)

@@ -93,7 +93,9 @@ def _timeout(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 @transactions.command("list")
 @place_options
-@click.option("--status", type=click.Choice([s.value for s in Status]), multiple=True, help="Only these; may be repeated.")
+@click.option(
+    "--status", type=click.Choice([s.value for s in Status]), multiple=True, help="Only these; may be repeated."
+)
 @click.option("--unresolved", is_flag=True, help="Only those that are not decided.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Most of them.")
 @json_option
@@ -221,7 +223,9 @@ def show(*, place: Place, transaction_id: str, as_json: bool) -> None:
         log, fills, children = reader.log(record.txn_id), reader.fills(record.txn_id), reader.children(record.txn_id)
     next_step = advice(record, live=place.bot() is not None, options=place.options)
     if as_json:
-        echo_json({**_whole(record, log, fills), "cancels": [record_json(child) for child in children], "next": next_step})
+        echo_json(
+            {**_whole(record, log, fills), "cancels": [record_json(child) for child in children], "next": next_step}
+        )
         return
     title(f"transaction {record.txn_id}")
     facts(_record_facts(record, children))
@@ -234,7 +238,8 @@ def show(*, place: Place, transaction_id: str, as_json: bool) -> None:
         base, quote = unit(record.order.symbol), unit(record.order.symbol, quote=True)
         heads = ["time", f"amount\n({base})", f"price\n({quote})", f"fee\n({_fee_unit(record)})", "trade id"]
         found = [
-            [local_time(f.time), money.text(f.amount), money.text(f.price), money.text(f.fee), f.trade_id] for f in fills
+            [local_time(f.time), money.text(f.amount), money.text(f.price), money.text(f.fee), f.trade_id]
+            for f in fills
         ]
         table(heads, found, right=(1, 2, 3))
     click.echo()
@@ -360,7 +365,9 @@ def resolve(
     if as_json:
         echo_json({"bot": False, **record_json(record)})
     else:
-        click.echo(f"transaction {txn_id}: {record.verdict.value} on the word of {clean(who)}; no bot runs, the exchange was not asked")
+        click.echo(
+            f"transaction {txn_id}: {record.verdict.value} on the word of {clean(who)}; no bot runs, the exchange was not asked"
+        )
 
 
 @transactions.command()

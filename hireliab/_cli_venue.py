@@ -55,7 +55,9 @@ def venue() -> None:
 @click.option("--one-wrong-signature", is_flag=True, help="Send one request with a wrong signature (row 14).")
 @click.option("--place-minimal-order", is_flag=True, help="Place the smallest order, far from the market; cancel it.")
 @click.option("--second-order", is_flag=True, help="With it: place an equal one some seconds later (row 3).")
-@click.option("--hold", type=click.FloatRange(2, 300), default=15.0, show_default=True, help="Seconds until the cancel.")
+@click.option(
+    "--hold", type=click.FloatRange(2, 300), default=15.0, show_default=True, help="Seconds until the cancel."
+)
 @click.option("--journal", type=click.Path(path_type=Path, file_okay=False), help="Folder of the order's journal.")
 @click.option("--yes", is_flag=True, help="Do not ask before placing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
@@ -153,7 +155,8 @@ class _Check:
             if getattr(self, one) is not None and getattr(self, two) is not None:
                 raise ConfigError(f"--{one} and --{two}: give one of them".replace("_", "-"))
         secrets_of = {
-            "token": secrets.from_env("--token-env", self.token_env) or secrets.from_file("--token-file", self.token_file),
+            "token": secrets.from_env("--token-env", self.token_env)
+            or secrets.from_file("--token-file", self.token_file),
             "api_key": secrets.from_env("--api-key-env", self.api_key_env),
             "api_secret": secrets.from_env("--api-secret-env", self.api_secret_env)
             or secrets.from_file("--api-secret-file", self.api_secret_file),
@@ -254,7 +257,9 @@ class _Check:
             return CANNOT, None, f"the order was not sent ({results[0].reason})"
         for result in results:
             if placing.is_closed(result):
-                self._say(f"the order ended as {result.verdict.value} ({result.reason or result.order_status or 'closed'})")
+                self._say(
+                    f"the order ended as {result.verdict.value} ({result.reason or result.order_status or 'closed'})"
+                )
                 continue
             self._left_open.append(
                 f"order {result.order_id or 'without a known id'} (client order id {result.client_order_id},"
@@ -291,7 +296,9 @@ class _Check:
         self, findings: tuple[Finding, ...], reads: Reads, who: Credentials, placed: Placed | None, code: int
     ) -> int:
         unread = [f"{endpoint}: {error}" for endpoint, error in reads.problems]
-        broken = any(isinstance(error, MalformedResponseError) and error.http_status == 200 for _, error in reads.problems)
+        broken = any(
+            isinstance(error, MalformedResponseError) and error.http_status == 200 for _, error in reads.problems
+        )
         matters = [finding for finding in findings if finding.matters]
         code = max(code, MATTERS if matters or broken else FINE)
         requests = self._notebook.count
@@ -304,7 +311,9 @@ class _Check:
                 "account": who.public,
                 "requests": requests,
                 "exit_code": code,
-                "order": None if placed is None else {"client_order_id": placed.order.client_order_id, "verdict": placed.verdict},
+                "order": None
+                if placed is None
+                else {"client_order_id": placed.order.client_order_id, "verdict": placed.verdict},
                 "left_open": self._left_open,
                 "unread": unread,
                 "rows": rows,

@@ -36,9 +36,7 @@ _NOTHING_LIVE = (
 )  # fmt: skip
 
 
-def describe(
-    order: Order, last: Decimal, *, where: str, who: str, hold: float, twice: bool, folder: Path
-) -> str:
+def describe(order: Order, last: Decimal, *, where: str, who: str, hold: float, twice: bool, folder: Path) -> str:
     """What will be placed, for the person who has to agree."""
     price = order.price or money.ZERO
     away = abs(float(money.divide(price, last)) - 1) * 100
@@ -97,6 +95,7 @@ def place(
                 say("an earlier run has left an order; finding out what became of it first")
                 pipeline.wait_resolved(PATIENCE)
             _space(pipeline, clock)
+
             def submit() -> Handle:
                 return pipeline.submit(
                     pipeline.create_transaction(

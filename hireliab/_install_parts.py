@@ -86,7 +86,9 @@ def parse(line: str) -> Requirement:
 
 def is_older(version: str, least: str) -> bool:
     """Whether the numbers of a version are below those of another, missing ones counting as zero."""
-    ours, bound = ([int(n) for n in match[0].split(".")] if (match := _NUMBERS.match(v)) else [] for v in (version, least))
+    ours, bound = (
+        [int(n) for n in match[0].split(".")] if (match := _NUMBERS.match(v)) else [] for v in (version, least)
+    )
     length = max(len(ours), len(bound))
     return ours + [0] * (length - len(ours)) < bound + [0] * (length - len(bound))
 

@@ -144,7 +144,6 @@ def function(stage: Stage) -> str:
         stage.bot("function") as bot,
         stage.client(api_key=where["api_key"], api_secret=where["api_secret"]) as mine,
     ):
-
         price = mine.get_orderbook(SYMBOL).bids[0][0] * Decimal("0.95")
 
         def find(client_order_id: str) -> object:

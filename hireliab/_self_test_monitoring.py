@@ -143,7 +143,16 @@ def command_line(stage: Stage) -> str:
         made = bot.verifier.create_transaction(type="market_buy", symbol=SYMBOL, amount="0.003")
         bot.verifier.execute(made)
         done = subprocess.run(  # noqa: S603 - the interpreter that runs this
-            [sys.executable, "-m", "hireliab", "transactions", "list", "--journal", str(stage.folder / "command"), "--json"],
+            [
+                sys.executable,
+                "-m",
+                "hireliab",
+                "transactions",
+                "list",
+                "--journal",
+                str(stage.folder / "command"),
+                "--json",
+            ],
             capture_output=True,
             text=True,
             timeout=STARTING,

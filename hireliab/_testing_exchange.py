@@ -223,9 +223,13 @@ class ScriptedExchange:
         started = self._clock.monotonic()
         with self._lock:
             orders = [
-                self._shown(o) for o in self.orders.values() if int(o.order_id) > int(order_id) and o.order_id not in self.hidden
+                self._shown(o)
+                for o in self.orders.values()
+                if int(o.order_id) > int(order_id) and o.order_id not in self.hidden
             ]
-        return OrderListing(orders=tuple(sorted(orders, key=lambda o: int(o.order_id))), since=order_id, started=started)
+        return OrderListing(
+            orders=tuple(sorted(orders, key=lambda o: int(o.order_id))), since=order_id, started=started
+        )
 
     def list_open_orders(self) -> ListingRead:
         """See ExchangeAdapter."""

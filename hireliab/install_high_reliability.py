@@ -77,7 +77,9 @@ def install() -> int:
     missing = [one for one in wanted if _why_not_installed(one)]
     if missing:
         _refuse_environment()
-        _say(f"installing {', '.join(one.line for one in missing)}\ninto {sys.prefix} (Python {platform.python_version()})")
+        _say(
+            f"installing {', '.join(one.line for one in missing)}\ninto {sys.prefix} (Python {platform.python_version()})"
+        )
         code = _run_pip(command(wanted))
         if code:
             _complain(f"pip ended with code {code}; its message stands above. What works without it:")
@@ -86,7 +88,9 @@ def install() -> int:
         _say(f"everything is installed in {sys.prefix} (Python {platform.python_version()})")
     _say("")
     # A fresh interpreter: this one has looked for, or loaded, what has just been replaced.
-    checked = subprocess.run([sys.executable, "-m", "hireliab.install_high_reliability", "--check"], check=False).returncode
+    checked = subprocess.run(
+        [sys.executable, "-m", "hireliab.install_high_reliability", "--check"], check=False
+    ).returncode
     if checked not in (0, BAD):
         _complain(f"the check ended with code {checked}: a part breaks the interpreter")
     return BAD if code or checked else 0

@@ -110,7 +110,9 @@ def _own_folder() -> Iterator[Path]:
     """A new folder that stands for the user's, for this process and those that it starts; removed at the end."""
     with tempfile.TemporaryDirectory(prefix="hireliab-", ignore_cleanup_errors=True) as folder:
         # Loopback only: a proxy that the environment names must not see it.
-        no_proxy = {name: ",".join(filter(None, (os.environ.get(name), "127.0.0.1"))) for name in ("NO_PROXY", "no_proxy")}
+        no_proxy = {
+            name: ",".join(filter(None, (os.environ.get(name), "127.0.0.1"))) for name in ("NO_PROXY", "no_proxy")
+        }
         ours = {"HIRELIAB_HOME": str(Path(folder) / "home"), **no_proxy}
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)
@@ -149,7 +151,8 @@ def _tell(rows: Sequence[Row], took: float, *, as_json: bool) -> int:
     skipped = [row.part for row in rows if row.verdict == SKIPPED]
     if as_json:
         parts = [
-            {"part": row.part, "verdict": row.verdict, "seconds": round(row.seconds, 3), "text": row.text} for row in rows
+            {"part": row.part, "verdict": row.verdict, "seconds": round(row.seconds, 3), "text": row.text}
+            for row in rows
         ]
         _say(json.dumps({"ok": not failed, "seconds": round(took, 3), "parts": parts}, ensure_ascii=False, indent=1))
         return BAD if failed else 0

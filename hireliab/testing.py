@@ -149,7 +149,9 @@ class FakeClock:
                 self.advance(step)
                 give_up = time.monotonic() + HANG_CAP
             elif time.monotonic() > give_up:
-                raise AssertionError(f"FakeClock: {names} did not come to rest in {HANG_CAP} s ({self.parked(threads)} parked)")
+                raise AssertionError(
+                    f"FakeClock: {names} did not come to rest in {HANG_CAP} s ({self.parked(threads)} parked)"
+                )
             else:
                 time.sleep(0.0002)
         return self._now - start

@@ -49,7 +49,11 @@ PACKAGES = {path.stem for path in (ROOT / "hireliab").iterdir()}
 @functools.cache
 def attributes(cls):
     """Names that objects of the class have, those that only __init__ sets included."""
-    names = set(dir(cls)) | {field.name for field in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set(dir(cls))
+    names = (
+        set(dir(cls)) | {field.name for field in dataclasses.fields(cls)}
+        if dataclasses.is_dataclass(cls)
+        else set(dir(cls))
+    )
     source = "".join(inspect.getsource(one) for one in cls.__mro__ if one.__module__.startswith("hireliab"))
     return names | set(re.findall(r"self\.(\w+)(?:: [^=\n]+)? = ", source))
 
@@ -134,7 +138,15 @@ def test_the_breakers_table_of_settings_is_that_of_its_constructor():
         default = parameters[name].default
         if told not in ("none", "None") and default is not None:
             assert told.strip('"') == str(default).strip('"'), name
-    assert set(parameters) - set(listed) <= {"name", "clock", "fail_max", "throw_new_error_on_trip", "state_storage", "settings", "pybreaker_names"}
+    assert set(parameters) - set(listed) <= {
+        "name",
+        "clock",
+        "fail_max",
+        "throw_new_error_on_trip",
+        "state_storage",
+        "settings",
+        "pybreaker_names",
+    }
 
 
 def test_the_limiters_table_of_settings_is_that_of_its_constructor():
@@ -148,7 +160,9 @@ def test_the_operators_table_of_commands_is_complete():
     for row in re.findall(r"^``hireliab .*", page, re.MULTILINE):
         for command in re.findall(r"``hireliab ([a-z ]+)", row[:42]):
             listed.add(tuple(command.split()))
-    leaves = {words[1:] for words in KNOWN if not any(other[: len(words)] == words and other != words for other in KNOWN)}
+    leaves = {
+        words[1:] for words in KNOWN if not any(other[: len(words)] == words and other != words for other in KNOWN)
+    }
     assert listed == leaves
 
 

@@ -21,21 +21,17 @@ OTHER_BLOCKS = {
     "README.rst": {
         "python3 -m venv .venv && .venv/bin/python -m pip install -q . && .venv/bin/python -m hireliab.examples"
         ".high_reliability_demo": "not run: .ci/run does both commands, in this order",
-        "python3 -m venv .venv && .venv/bin/python -m pip install -q -e '.[test]' && .venv/bin/python -m pytest":
-            "tests/test_documents.py::test_ci_runs_the_readmes_commands",
+        "python3 -m venv .venv && .venv/bin/python -m pip install -q -e '.[test]' && .venv/bin/python -m pytest": "tests/test_documents.py::test_ci_runs_the_readmes_commands",
     },
     "benchmarks/README.rst": {
         "python -m benchmarks                        all of them": "not run: hours; .ci/run has the quick ones",
-        "python -m benchmarks --from FILE … --json benchmarks/results/report.json --csv benchmarks/results/table.csv":
-            "tests/unit/benchmarks/test_summary.py::test_the_committed_files_are_of_one_report",
+        "python -m benchmarks --from FILE … --json benchmarks/results/report.json --csv benchmarks/results/table.csv": "tests/unit/benchmarks/test_summary.py::test_the_committed_files_are_of_one_report",
     },
     "docs/alerts.rst": {
-        "hireliab alerts test                                      # console, telegram and email, from the variables above":
-            "tests/integration/test_documents_shell.py::test_the_alerts_commands_reach_the_channels",
+        "hireliab alerts test                                      # console, telegram and email, from the variables above": "tests/integration/test_documents_shell.py::test_the_alerts_commands_reach_the_channels",
     },
     "docs/benchmarks.rst": {
-        "python -m pip install '.[bench]'                          from a checkout":
-            "not run: half an hour; .ci/run has the quick ones",
+        "python -m pip install '.[bench]'                          from a checkout": "not run: half an hour; .ci/run has the quick ones",
     },
     "docs/bus.rst": {
         "rabbitmqadmin get queue=hireliab.dead.queue.bookkeeping count=10": NEEDS_A_BROKER_TOOL,
@@ -47,30 +43,24 @@ OTHER_BLOCKS = {
         "HireliabError": "tests/test_reference_pages.py::test_the_hierarchy_on_the_page_is_that_of_the_code",
     },
     "docs/from-a-legacy-bot.rst": {
-        "python -m hireliab.examples.legacy_bot_before":
-            "tests/integration/test_examples.py::test_the_legacy_bots_print_the_difference",
-        "hireliab transactions list --name grid-bot":
-            "tests/integration/test_from_a_legacy_bot.py::test_the_commands_beside_the_running_bot_work",
+        "python -m hireliab.examples.legacy_bot_before": "tests/integration/test_examples.py::test_the_legacy_bots_print_the_difference",
+        "hireliab transactions list --name grid-bot": "tests/integration/test_from_a_legacy_bot.py::test_the_commands_beside_the_running_bot_work",
     },
     "docs/metrics-and-health.rst": {
         "groups:": "tests/integration/test_metrics_document.py::test_the_rules_are_yaml_that_prometheus_takes",
-        "hireliab status --name grid-bot":
-            "tests/integration/test_metrics_document.py::test_the_pages_code_blocks_run",
+        "hireliab status --name grid-bot": "tests/integration/test_metrics_document.py::test_the_pages_code_blocks_run",
         "# grid-bot.service": "not run: a unit of systemd",
     },
     "docs/policy.rst": {
-        "fallback            the answer when nothing else can answer; for idempotent calls only":
-            "tests/test_documents.py::test_the_picture_of_a_policy_has_its_order",
+        "fallback            the answer when nothing else can answer; for idempotent calls only": "tests/test_documents.py::test_the_picture_of_a_policy_has_its_order",
     },
     "docs/quick-start.rst": {
         "python -m pip install path/to/hireliab": "tests/integration/test_self_test.py::test_every_part_works_in_this_installation",
         "hireliab status --name first-bot": "tests/integration/test_readme.py::test_its_commands_look_at_the_bot",
-        "python -m hireliab.simulator --port 8080 --token 0123456789abcdef0123456789abcdef01234567":
-            "tests/integration/test_documents_shell.py::test_the_simulator_starts_with_the_pages_command",
+        "python -m hireliab.simulator --port 8080 --token 0123456789abcdef0123456789abcdef01234567": "tests/integration/test_documents_shell.py::test_the_simulator_starts_with_the_pages_command",
     },
     "docs/simulator.rst": {
-        "python -m hireliab.simulator --port 8080 --seed 1 --truth truth.jsonl":
-            "tests/integration/test_documents_shell.py::test_the_simulator_starts_with_the_pages_command",
+        "python -m hireliab.simulator --port 8080 --seed 1 --truth truth.jsonl": "tests/integration/test_documents_shell.py::test_the_simulator_starts_with_the_pages_command",
     },
     "docs/venue-check.rst": {
         "export NOBITEX_TOKEN=...": "tests/integration/test_documents_shell.py::test_the_checks_of_the_exchange_run",
@@ -132,7 +122,9 @@ def test_every_block_of_a_page_is_run_or_listed_with_the_reason(page):
 
 def test_the_list_names_no_block_that_is_gone():
     for page, listed in OTHER_BLOCKS.items():
-        there = [source.splitlines()[0] for _line, language, source in documents.all_blocks(page) if language != "python"]
+        there = [
+            source.splitlines()[0] for _line, language, source in documents.all_blocks(page) if language != "python"
+        ]
         assert set(listed) <= set(there), page
 
 
@@ -146,13 +138,15 @@ def test_the_list_names_tests_that_exist_and_reasons():
 
 def test_a_page_that_nobody_runs_is_noticed(tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "new.rst").write_text("New\n===\n\n.. code-block:: python\n\n   print(1)\n\nAnd so::\n\n   ls\n")
+    (tmp_path / "docs" / "new.rst").write_text(
+        "New\n===\n\n.. code-block:: python\n\n   print(1)\n\nAnd so::\n\n   ls\n"
+    )
     (tmp_path / "docs" / "new.md").write_text("# New\n\n```python\nprint(1)\n```\n\n```{code-block} console\nls\n```\n")
     monkeypatch.setattr(documents, "ROOT", tmp_path)
     for page in ("docs/new.rst", "docs/new.md"):
         with pytest.raises(AssertionError, match=r"no test calls documents.run(.|\n)*'ls'"):
             test_every_block_of_a_page_is_run_or_listed_with_the_reason(page)
-        assert [source .strip() for _line, source in documents.blocks(page)] == ["print(1)"]
+        assert [source.strip() for _line, source in documents.blocks(page)] == ["print(1)"]
 
 
 @pytest.mark.parametrize("page", documents.pages())
@@ -175,12 +169,20 @@ def test_the_picture_of_a_policy_has_its_order():
     from hireliab.core.retry import Retry
 
     policy = Policy(  # every part there is
-        name="p", idempotent=True, fallback=str, deadline=1.0, retry=Retry(), breaker=CircuitBreaker(name="b"),
-        bulkhead=Bulkhead(name="h", max_concurrent=1), limiter=RateLimiter(name="l", limit=1, per=1.0),
+        name="p",
+        idempotent=True,
+        fallback=str,
+        deadline=1.0,
+        retry=Retry(),
+        breaker=CircuitBreaker(name="b"),
+        bulkhead=Bulkhead(name="h", max_concurrent=1),
+        limiter=RateLimiter(name="l", limit=1, per=1.0),
     )
     (picture,) = [source for _line, language, source in documents.all_blocks("docs/policy.rst") if language == "text"]
     layers = [line.split("  ")[0].removeprefix("the ") for line in picture.splitlines()]
-    told = [line.split(". ", 1)[1].replace("circuit breaker 'b'", "breaker") for line in policy.explain().splitlines()[1:]]
+    told = [
+        line.split(". ", 1)[1].replace("circuit breaker 'b'", "breaker") for line in policy.explain().splitlines()[1:]
+    ]
     assert len(told) == len(layers)
     for layer, line in zip(layers, told, strict=True):
         assert line.removeprefix("the ").startswith(layer), (layer, line)

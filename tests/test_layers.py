@@ -8,23 +8,60 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hireliab"
 if not PACKAGE.exists():
-    pytest.skip("these look at the source tree, and there is none here: an installed wheel is tested", allow_module_level=True)
+    pytest.skip(
+        "these look at the source tree, and there is none here: an installed wheel is tested", allow_module_level=True
+    )
 
 # Later rows and later entries may import earlier ones. An underscore file ranks just before its part.
 ROWS = [
     ["errors", "_version", "_lazy"],
-    ["core.clock", "core.config", "core.money", "core._metrics", "core._listeners", "core._window", "core._threads",
-     "core._file_lock", "core._kill_points", "core._sqlite", "core._gate"],
+    [
+        "core.clock",
+        "core.config",
+        "core.money",
+        "core._metrics",
+        "core._listeners",
+        "core._window",
+        "core._threads",
+        "core._file_lock",
+        "core._kill_points",
+        "core._sqlite",
+        "core._gate",
+    ],
     ["core.deadline", "core.retry", "core.rate_limiter", "core.bulkhead", "core.circuit_breaker", "core.policy"],
-    ["messaging.bus", "messaging.memory_bus", "messaging.rabbitmq", "messaging.inbox", "messaging.outbox",
-     "messaging.message_bus"],
-    ["monitoring.alert", "monitoring.alert_channels", "monitoring.apprise_channel", "monitoring.alert_groups",
-     "monitoring.alert_spool", "monitoring.alert_system", "monitoring.log_handler", "monitoring.metrics",
-     "monitoring.health"],
-    ["exchange.adapter", "exchange.own_venue", "exchange.transaction", "exchange.evidence", "exchange.journal",
-     "exchange.sqlite_journal",
-     "exchange.connection_pool", "exchange.http_session", "exchange.nobitex_client",
-     "exchange.enhanced_nobitex_adapter", "exchange.transaction_verification", "exchange.verified_transaction"],
+    [
+        "messaging.bus",
+        "messaging.memory_bus",
+        "messaging.rabbitmq",
+        "messaging.inbox",
+        "messaging.outbox",
+        "messaging.message_bus",
+    ],
+    [
+        "monitoring.alert",
+        "monitoring.alert_channels",
+        "monitoring.apprise_channel",
+        "monitoring.alert_groups",
+        "monitoring.alert_spool",
+        "monitoring.alert_system",
+        "monitoring.log_handler",
+        "monitoring.metrics",
+        "monitoring.health",
+    ],
+    [
+        "exchange.adapter",
+        "exchange.own_venue",
+        "exchange.transaction",
+        "exchange.evidence",
+        "exchange.journal",
+        "exchange.sqlite_journal",
+        "exchange.connection_pool",
+        "exchange.http_session",
+        "exchange.nobitex_client",
+        "exchange.enhanced_nobitex_adapter",
+        "exchange.transaction_verification",
+        "exchange.verified_transaction",
+    ],
     ["testing", "cli", "examples", "install_high_reliability", "test_high_reliability", "__main__", "__init__"],
 ]
 # The prefix of a private file tells whose it is.
@@ -155,7 +192,9 @@ def test_every_module_imports_only_lower_ranks():
 def test_the_simulator_imports_nothing_of_hireliab_outside_its_folder():
     for name, path in modules():
         if name.startswith("simulator"):
-            outside = [t for t in imports(path, name) if t.startswith("hireliab") and not t.startswith("hireliab.simulator")]
+            outside = [
+                t for t in imports(path, name) if t.startswith("hireliab") and not t.startswith("hireliab.simulator")
+            ]
             assert not outside, f"{name} imports {outside}"
 
 

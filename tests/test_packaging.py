@@ -19,7 +19,9 @@ from hireliab._install_parts import PARTS, parse
 
 ROOT = Path(__file__).parent.parent
 if not (ROOT / "setup.py").exists():
-    pytest.skip("these look at the source tree, and there is none here: an installed wheel is tested", allow_module_level=True)
+    pytest.skip(
+        "these look at the source tree, and there is none here: an installed wheel is tested", allow_module_level=True
+    )
 
 
 def setup_constants():
@@ -62,8 +64,18 @@ def test_the_top_level_is_the_fixed_one():
         pytest.skip("not a git checkout")
     top = {line.partition("/")[0] for line in listed.stdout.splitlines()}
     assert top <= {
-        "hireliab", "tests", "benchmarks", "docs", "setup.py", "requirements.txt", "README.rst", "CHANGELOG.rst",
-        "LICENSE", "pyproject.toml", ".gitignore", ".ci",
+        "hireliab",
+        "tests",
+        "benchmarks",
+        "docs",
+        "setup.py",
+        "requirements.txt",
+        "README.rst",
+        "CHANGELOG.rst",
+        "LICENSE",
+        "pyproject.toml",
+        ".gitignore",
+        ".ci",
     }
 
 
@@ -145,7 +157,9 @@ def test_the_extra_all_is_every_extra_for_users_whatever_the_machine(built):
         by_extra.setdefault(one.extra, set()).add(one.line)
     users = by_extra["cli"] | by_extra["fast"] | by_extra["prometheus"]
     assert by_extra["all"] == users
-    assert not any(";" in line for line in users), "the installer takes no environment markers into account in its table"
+    assert not any(";" in line for line in users), (
+        "the installer takes no environment markers into account in its table"
+    )
     assert {re.split("[<>=]", line)[0] for line in users | by_extra[None]} == {part.name for part in PARTS}
 
 

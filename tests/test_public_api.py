@@ -13,7 +13,9 @@ import hireliab
 from hireliab import errors
 
 INIT = Path(hireliab.__file__)
-ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.HireliabError)]
+ERRORS = [
+    value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.HireliabError)
+]
 
 
 def test_the_names_that_type_checkers_see_are_the_names_at_run_time():
@@ -39,7 +41,9 @@ def test_every_error_is_public():
 
 def test_importing_hireliab_loads_no_third_party_module():
     code = "import sys, hireliab; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
     unwanted = {"pika", "apprise", "requests", "urllib3", "ssl", "asyncio", "pybreaker", "tenacity", "cryptography"}
     assert not loaded & (unwanted | {"filelock", "click", "platformdirs", "typing", "sqlite3"})
 

@@ -70,7 +70,16 @@ def test_a_new_thread_would_be_noticed(tmp_path):
 
 def test_every_part_that_knows_of_forks_is_in_the_table_of_places():
     page = (ROOT / "docs" / "threads.rst").read_text(encoding="utf-8").split("What may be called from where")[1]
-    for name in ("CircuitBreaker", "RateLimiter", "Bulkhead", "RetryBudget", "ConnectionPool", "Session", "Inbox", "AlertSystem"):
+    for name in (
+        "CircuitBreaker",
+        "RateLimiter",
+        "Bulkhead",
+        "RetryBudget",
+        "ConnectionPool",
+        "Session",
+        "Inbox",
+        "AlertSystem",
+    ):
         assert hasattr(hireliab, name)
         assert f"``{name}``" in page
 
@@ -78,13 +87,17 @@ def test_every_part_that_knows_of_forks_is_in_the_table_of_places():
 # -- errors -------------------------------------------------------------------------------------------------------
 
 ERRORS = {
-    name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.HireliabError)
+    name: value
+    for name, value in vars(errors).items()
+    if isinstance(value, type) and issubclass(value, errors.HireliabError)
 }
 
 
 def tree(cls=errors.HireliabError, depth=0):
     """The hierarchy as the page draws it: the children of each error in the order of errors.py, with its other bases."""
-    others = [base.__name__ for base in cls.__bases__ if not issubclass(base, errors.HireliabError) and base is not Exception]
+    others = [
+        base.__name__ for base in cls.__bases__ if not issubclass(base, errors.HireliabError) and base is not Exception
+    ]
     others += [base.__name__ for base in cls.__bases__[1:] if issubclass(base, errors.HireliabError)]
     yield "   " * depth + cls.__name__ + (f"({', '.join(others)})" if others else "")
     for child in ERRORS.values():
@@ -123,7 +136,9 @@ def test_each_error_says_what_it_means():
 # -- guarantees ---------------------------------------------------------------------------------------------------
 
 PAGES_THAT_NAME_TESTS = [
-    page for page in documents.pages() if "tests/" in (ROOT / page).read_text(encoding="utf-8") and page.startswith("docs/")
+    page
+    for page in documents.pages()
+    if "tests/" in (ROOT / page).read_text(encoding="utf-8") and page.startswith("docs/")
 ]
 
 
@@ -133,7 +148,11 @@ def test_every_test_that_a_page_names_exists(page):
     for path, name in named:
         assert (ROOT / path).is_file(), path
         if name:
-            tests = {node.name for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)}
+            tests = {
+                node.name
+                for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+                if isinstance(node, ast.FunctionDef)
+            }
             assert name in tests, f"{path}::{name}"
 
 
@@ -199,4 +218,6 @@ def test_every_public_name_is_in_the_reference():
 def defined(module):
     """What autodoc shows of a module: its ``__all__``, or without one what it defines itself."""
     names = vars(importlib.import_module(module))
-    return names.get("__all__") or [name for name, value in names.items() if getattr(value, "__module__", None) == module]
+    return names.get("__all__") or [
+        name for name, value in names.items() if getattr(value, "__module__", None) == module
+    ]

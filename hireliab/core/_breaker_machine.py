@@ -210,9 +210,7 @@ class Machine:
         elif isinstance(gate, ClosedGate):
             self._settle_closed(gate, outcome, error, now, slow=slow)
 
-    def _settle_closed(
-        self, gate: ClosedGate, outcome: Outcome, error: str | None, now: float, *, slow: bool
-    ) -> None:
+    def _settle_closed(self, gate: ClosedGate, outcome: Outcome, error: str | None, now: float, *, slow: bool) -> None:
         if outcome is Outcome.IGNORE:
             return
         failed = outcome is Outcome.FAILURE
@@ -353,7 +351,9 @@ class Machine:
     def _open(self, gate: Gate, now: float, reason: str, error: str | None, *, seconds: float | None = None) -> None:
         opens = gate.opens_at(now)
         if seconds is None:
-            seconds = self.reset_timeout.length(opens) if isinstance(self.reset_timeout, Backoff) else self.reset_timeout
+            seconds = (
+                self.reset_timeout.length(opens) if isinstance(self.reset_timeout, Backoff) else self.reset_timeout
+            )
         new = OpenGate(gate.generation + 1, error, until=now + seconds, opens=opens + 1, length=seconds)
         self._swap(gate, new, reason, tripped=True)
 

@@ -160,7 +160,9 @@ def load_settings(where: str, values: dict[str, Any], pybreaker_names: dict[str,
 
 def not_allowed(setting: str, value: object, allowed: str) -> ConfigError:
     """Make the error for a value of a wrong kind."""
-    return ConfigError(f"{setting} must be {allowed}, got {config.shown(value)}", setting=setting, value=value, allowed=allowed)
+    return ConfigError(
+        f"{setting} must be {allowed}, got {config.shown(value)}", setting=setting, value=value, allowed=allowed
+    )
 
 
 def default_outcome(error: BaseException) -> Outcome:

@@ -193,7 +193,9 @@ def make_windows(
     if limits is None:
         pairs = [(config.whole("limit", limit, low=1), config.number("per", per, above=0))]
     elif limit is not None or per is not None:
-        raise ConfigError(f"{where}: limit, per and limits are one setting; give limit and per, or limits", setting="limits")
+        raise ConfigError(
+            f"{where}: limit, per and limits are one setting; give limit and per, or limits", setting="limits"
+        )
     else:
         pairs = _pairs(where, limits)
     windows = []
@@ -219,7 +221,10 @@ def _pairs(where: str, limits: Iterable[tuple[int, float]]) -> list[tuple[int, f
         given = []
     if not given or any(len(pair) != 2 for pair in given):
         raise ConfigError(
-            f"{where}: limits must be {allowed}, got {config.shown(limits)}", setting="limits", value=limits, allowed=allowed
+            f"{where}: limits must be {allowed}, got {config.shown(limits)}",
+            setting="limits",
+            value=limits,
+            allowed=allowed,
         )
     pairs = [(config.whole("limits", most, low=1), config.number("limits", per, above=0)) for most, per in given]
     if len({per for _, per in pairs}) < len(pairs):

@@ -68,4 +68,6 @@ def _inherits(entry: object, name: str) -> Any:
 
 def wrong(setting: str, value: object, allowed: str) -> ConfigError:
     """Make the error for a value of a wrong kind."""
-    return ConfigError(f"{setting} must be {allowed}, got {config.shown(value)}", setting=setting, value=value, allowed=allowed)
+    return ConfigError(
+        f"{setting} must be {allowed}, got {config.shown(value)}", setting=setting, value=value, allowed=allowed
+    )

@@ -183,7 +183,9 @@ class SQLiteFile:
         except RuntimeError as error:  # too many threads
             assert self._connection is not None
             self._end(self._connection)
-            raise JournalError(f"{self.path}: no thread can be started ({error}); end some, then open it again") from error
+            raise JournalError(
+                f"{self.path}: no thread can be started ({error}); end some, then open it again"
+            ) from error
         with self._lock:
             self._thread = thread
 
@@ -232,7 +234,9 @@ class SQLiteFile:
 
     def _no_room(self) -> JournalError:
         free, needed = free_bytes(self.path.parent), 2 * self._ballast.size
-        return JournalError(f"{self.path}: disk full: {free} bytes are free, at least {needed} are needed; free some space")
+        return JournalError(
+            f"{self.path}: disk full: {free} bytes are free, at least {needed} are needed; free some space"
+        )
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -295,7 +299,9 @@ class SQLiteFile:
                 if self._closing or self._thread is None:
                     raise ClosedError(f"{self.path}: the journal is closed; open a new pipeline")
                 if self._inside:
-                    raise JournalError(f"{self.path}: a signal handler interrupted a write; it was not written, try after it")
+                    raise JournalError(
+                        f"{self.path}: a signal handler interrupted a write; it was not written, try after it"
+                    )
                 self._inside = True
                 try:
                     ring = self._sleeping >= (_LINGERING if urgent else _ASLEEP)
@@ -326,7 +332,9 @@ class SQLiteFile:
         return self._full
 
     def _poisoned(self) -> JournalPoisonedError:
-        error = JournalPoisonedError(f"{self.path}: a write failed ({words_of(self._poison)}); restart to read what is on disk")
+        error = JournalPoisonedError(
+            f"{self.path}: a write failed ({words_of(self._poison)}); restart to read what is on disk"
+        )
         error.__cause__ = self._poison
         return error
 

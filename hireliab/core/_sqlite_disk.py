@@ -20,7 +20,9 @@ NETWORK_TYPES = frozenset(
     " smbfs".split()
 )
 """File systems on which several machines may see one file, so that locks and shared memory cannot be trusted."""
-_NETWORK_FUSE = re.compile(r"^fuse\.(?!ext|ntfs|exfat|zfs|bindfs|lxcfs|overlay|fuse-overlayfs|mergerfs|gocryptfs|encfs)")
+_NETWORK_FUSE = re.compile(
+    r"^fuse\.(?!ext|ntfs|exfat|zfs|bindfs|lxcfs|overlay|fuse-overlayfs|mergerfs|gocryptfs|encfs)"
+)
 
 _FULL, _SHMSIZE = 13, 4874  # SQLITE_FULL; SQLITE_IOERR_SHMSIZE: no room for the index of the log
 _WAL_HEADER, _FRAME_HEADER = 32, 24  # sqlite.org/walformat.html
@@ -150,7 +152,9 @@ class LogLength:
         """Whether more than `size` bytes of it are in use."""
         if self._descriptor is None:
             try:
-                self._descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+                self._descriptor = os.open(
+                    self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+                )
             except OSError:
                 return False
         header = self._read(_WAL_HEADER, 0)

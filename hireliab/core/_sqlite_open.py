@@ -48,7 +48,9 @@ def look(path: Path, *, application_id: int, newest: int) -> None:
     finally:
         connection.close()
     if problems:
-        raise JournalCorruptError(f"{path}: damaged ({problems[0].splitlines()[-1]}); move it away or restore a back-up")
+        raise JournalCorruptError(
+            f"{path}: damaged ({problems[0].splitlines()[-1]}); move it away or restore a back-up"
+        )
 
 
 def quick_check(connection: sqlite3.Connection, path: Path) -> list[str]:

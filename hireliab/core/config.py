@@ -89,9 +89,7 @@ def _range(low: float | None, high: float | None, above: float | None) -> str:
 
 
 def _within(value: float, low: float | None, high: float | None, above: float | None) -> bool:
-    return (
-        (low is None or value >= low) and (high is None or value <= high) and (above is None or value > above)
-    )
+    return (low is None or value >= low) and (high is None or value <= high) and (above is None or value > above)
 
 
 def _is_finite(value: float) -> bool:
@@ -193,7 +191,9 @@ def blocking_function(where: str, func: Any) -> None:
         return  # a plain function or method, the common case, in little time
     if not callable(func):
         raise ConfigError(
-            f"{where}: func must be a function or method, got {shown(func)}", setting="func", allowed="a blocking function"
+            f"{where}: func must be a function or method, got {shown(func)}",
+            setting="func",
+            allowed="a blocking function",
         )
     called = getattr(type(func), "__call__", None)  # noqa: B004  # the method itself, not whether there is one
     for candidate in (func, called):

@@ -18,7 +18,12 @@ from hireliab import ConnectionPool, EnhancedNobitexAdapter, NobitexClient, Tran
 
 # Far shorter than a real bot's, because this exchange is on the same machine and shows every order at once: 1 s
 # instead of 5 s for listings that lag, and 2 s instead of 40 s for a request that may still arrive.
-PIPELINE: dict[str, Any] = {"visibility_window": 1.0, "late_arrival_bound": 2.0, "listing_interval": 0.5, "watch_interval": 1.0}
+PIPELINE: dict[str, Any] = {
+    "visibility_window": 1.0,
+    "late_arrival_bound": 2.0,
+    "listing_interval": 0.5,
+    "watch_interval": 1.0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

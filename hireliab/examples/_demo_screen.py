@@ -33,7 +33,9 @@ class Screen:
     def step(self, title: str, why: str) -> None:
         """Begin a step: its number, and one sentence of what it shows and why that matters."""
         self._steps += 1
-        self.lines(["", f"{self._steps}. {title}", *textwrap.wrap(why, WIDTH, initial_indent="   ", subsequent_indent="   ")])
+        self.lines(
+            ["", f"{self._steps}. {title}", *textwrap.wrap(why, WIDTH, initial_indent="   ", subsequent_indent="   ")]
+        )
 
     def fact(self, name: str, text: str) -> None:
         """One thing that happened, with its figures."""
@@ -48,7 +50,12 @@ class Screen:
 
 def _hung(head: str, text: str) -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False, break_on_hyphens=False
+        text,
+        WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 

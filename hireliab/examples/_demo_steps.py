@@ -80,7 +80,9 @@ class Stage:
     def adds(self, client_order_id: str) -> int:
         """How many requests to place this order the exchange received, by its truth file."""
         return sum(
-            record["kind"] == "request" and record["path"] == ADD.split()[1] and record["client_order_id"] == client_order_id
+            record["kind"] == "request"
+            and record["path"] == ADD.split()[1]
+            and record["client_order_id"] == client_order_id
             for record in self.venue.records()
         )
 
@@ -278,7 +280,10 @@ def kill_a_bot(stage: Stage) -> None:
     given = {"where": dict(stage.venue.where), "journal": journal, "name": "killed", "order": KILLED}
     # Its own program in its own process; the keys go through a pipe, because anybody can read a command line.
     child = subprocess.Popen(
-        [sys.executable, "-m", "hireliab.examples._demo_bot"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "hireliab.examples._demo_bot"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     )
     try:
         assert child.stdin is not None
@@ -293,13 +298,21 @@ def kill_a_bot(stage: Stage) -> None:
         child.kill()
         child.wait()
     if not arrived:
-        how = f"ended by itself with code {child.returncode}" if child.returncode > 0 else f"sent no order in {START_CAP:.0f} s"
+        how = (
+            f"ended by itself with code {child.returncode}"
+            if child.returncode > 0
+            else f"sent no order in {START_CAP:.0f} s"
+        )
         raise RuntimeError(f"demo: the bot that was to be killed {how}")
-    screen.fact("killed", f"process {child.pid}, while it waited for the answer to: market buy {KILLED['amount']} {BASE}")
+    screen.fact(
+        "killed", f"process {child.pid}, while it waited for the answer to: market buy {KILLED['amount']} {BASE}"
+    )
     began = time.perf_counter()
     with bot(stage.venue.where, journal=journal, name="killed", alert_system=stage.alerts) as heir:
         report = heir.verifier.start()
-        screen.fact("found", f"{len(report.undecided)} undecided order in the journal; new orders on {SYMBOL} wait for it")
+        screen.fact(
+            "found", f"{len(report.undecided)} undecided order in the journal; new orders on {SYMBOL} wait for it"
+        )
         heir.verifier.wait_resolved(timeout=20.0)
         # What a restarted bot does: it asks for the same order again, and the key gives it the old transaction.
         transaction = heir.verifier.create_transaction(**KILLED)
@@ -329,7 +342,9 @@ def alert(stage: Stage) -> None:
     stage.settle()
     console = stage.alerts.status().channels["console"]
     stage.screen.fact("send_alert", f"{receipt.reason} after {took * 1e6:.0f} µs")
-    stage.screen.fact("console", f"{console.delivered} alerts delivered, {console.dropped} dropped, {console.failed} failed")
+    stage.screen.fact(
+        "console", f"{console.delivered} alerts delivered, {console.dropped} dropped, {console.failed} failed"
+    )
     stage.screen.fact("bus", f"{len(stage.events)} events of orders delivered to a subscriber of 'transaction.#'")
 
 

@@ -42,7 +42,9 @@ def report(venue: Venue, believed: Mapping[str, Decimal]) -> None:
     rows.append(("all", "0.10", f"{ours:f}", "", "", f"{true:f}", ""))
     print()
     table(
-        ("signal", "wanted BTC", "bot believes BTC", "requests", "orders", "bought BTC", ""), rows, right=(1, 2, 3, 4, 5)
+        ("signal", "wanted BTC", "bot believes BTC", "requests", "orders", "bought BTC", ""),
+        rows,
+        right=(1, 2, 3, 4, 5),
     )
     print("\nWanted and believed are the bot's; requests, orders and bought are from the exchange's truth file.")
 

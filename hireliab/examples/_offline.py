@@ -39,7 +39,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequ
     lines = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(heads), *lines]) for i in range(len(heads))]
     for line in [list(heads), ["-" * width for width in widths], *lines]:
-        cells = (cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        cells = (
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
         print("  ".join(cells).rstrip())
 
 

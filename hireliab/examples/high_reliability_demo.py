@@ -66,9 +66,14 @@ def run(screen: Screen) -> int:
             "A trading bot against a simulated Nobitex that runs in a process of its own on this machine. No real"
             " exchange, no real money, no network, no service.",
         )
-        screen.fact("exchange", f"{venue.where['base_url']}, process {venue.where['pid']}, up in {seconds(time.monotonic() - began)}")
+        screen.fact(
+            "exchange",
+            f"{venue.where['base_url']}, process {venue.where['pid']}, up in {seconds(time.monotonic() - began)}",
+        )
         screen.fact("books", f"{folder} (removed at the end)")
-        screen.fact("settings", ", ".join(f"{name} {value:g} s" for name, value in PIPELINE.items()) + ": short, for a demo")
+        screen.fact(
+            "settings", ", ".join(f"{name} {value:g} s" for name, value in PIPELINE.items()) + ": short, for a demo"
+        )
         events: list[str] = []
 
         def hear(message: Message) -> None:

@@ -39,8 +39,12 @@ def trade(venue: Venue) -> None:
         rows.append(read_together(pool, "it is back"))
         stats = pool.stats()
     table(("when", "reads", "not sent", "unknown", "took s", "sessions made", "most"), rows, right=(1, 2, 3, 4, 5, 6))
-    print(f"\n{THREADS} threads. Sessions were lent {stats.acquired} times; {stats.discarded} broken ones were replaced.")
-    print("Not sent: no connection was made. Unknown: the connection broke under a request; for a read that is all one.")
+    print(
+        f"\n{THREADS} threads. Sessions were lent {stats.acquired} times; {stats.discarded} broken ones were replaced."
+    )
+    print(
+        "Not sent: no connection was made. Unknown: the connection broke under a request; for a read that is all one."
+    )
 
 
 def read_together(pool: ConnectionPool[Session], when: str) -> tuple[object, ...]:

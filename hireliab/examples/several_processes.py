@@ -171,7 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m hireliab.examples.several_processes")
     parser.add_argument("url", nargs="?", default="memory://", help="memory:// (the default), amqp://… or amqps://…")
-    parser.add_argument("--namespace", default=NAMESPACE, help="how the names at the broker begin (default: %(default)s)")
+    parser.add_argument(
+        "--namespace", default=NAMESPACE, help="how the names at the broker begin (default: %(default)s)"
+    )
     parser.add_argument("--bookkeeper", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     return run(bookkeeper_main if given.bookkeeper else functools.partial(example, given.url, given.namespace))

@@ -182,7 +182,9 @@ class Decisions:
         except JournalPoisonedError:
             raise
         except JournalError as error:  # another thread adopted it since we looked
-            raise InvalidOrderError(f"venue order {order_id:.60}: has a transaction by now ({error})", by="hireliab") from error
+            raise InvalidOrderError(
+                f"venue order {order_id:.60}: has a transaction by now ({error})", by="hireliab"
+            ) from error
         self._ledger.add(transaction)  # not before: whoever comes second must not take the first one's place
         self._orphans.forget(order_id)
         conclude(transaction, found, ledger=self._ledger)

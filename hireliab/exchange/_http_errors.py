@@ -118,7 +118,9 @@ _TO_BE_KEPT = (
 )
 
 
-def translate(error: BaseException, watch: Watch | None, method: str, url: str, *, request: Any = None) -> BaseException:
+def translate(
+    error: BaseException, watch: Watch | None, method: str, url: str, *, request: Any = None
+) -> BaseException:
     """
     The exception to raise instead of `error`; `error` itself when it is not about the connection.
 
@@ -177,7 +179,9 @@ def _seen(error: BaseException, watch: Watch, what: str) -> HireliabError:
     if kind is theirs.InvalidHeader:
         return HTTPInvalidHeaderError(f"{what}: the answer has two lengths, what happened is unknown")
     lost = HTTPBodyLostError if kind is theirs.ChunkedEncodingError else _LOST.get(kind, HTTPResponseLostError)
-    made: Any = lost(f"{what}: the connection broke ({words(error)}), what happened is unknown; look before repeating it")
+    made: Any = lost(
+        f"{what}: the connection broke ({words(error)}), what happened is unknown; look before repeating it"
+    )
     made.stale = watch.stale
     result: HireliabError = made
     return result

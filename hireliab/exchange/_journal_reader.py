@@ -137,7 +137,9 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if owner != APPLICATION_ID:
         raise JournalCorruptError(f"{path}: not a journal of hireliab (application id {owner:#x})")
     if version > len(SCHEMA):
-        raise JournalCorruptError(f"{path}: schema version {version} is newer than this hireliab's {len(SCHEMA)}; update it")
+        raise JournalCorruptError(
+            f"{path}: schema version {version} is newer than this hireliab's {len(SCHEMA)}; update it"
+        )
     if version < len(SCHEMA):
         raise JournalError(f"{path}: schema version {version} is old; start the bot once, which brings it up to date")
 

@@ -218,12 +218,16 @@ class Access:
         if not self.gate.is_closed:
             return
         try:
-            self.call("profile", lambda client: client.get_profile(credentials=self.credentials, base_url=self.base_url))
+            self.call(
+                "profile", lambda client: client.get_profile(credentials=self.credentials, base_url=self.base_url)
+            )
         except NotSentError:
             raise
         except Exception as error:
             if self.gate.is_closed:
-                raise NotSentError(f"nobitex: the probe of the credentials failed, nothing was sent: {error}") from error
+                raise NotSentError(
+                    f"nobitex: the probe of the credentials failed, nothing was sent: {error}"
+                ) from error
 
     def _borrow(self, endpoint: str) -> Lease[NobitexClient]:
         if endpoint == _CANCEL and self._reserve is not None:

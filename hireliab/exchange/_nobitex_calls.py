@@ -52,9 +52,7 @@ class Calls:
         self._user_agent = user_agent
         self._clock = clock
 
-    def public(
-        self, path: str, *, base_url: str | None, params: Mapping[str, object] | None = None
-    ) -> dict[str, Any]:
+    def public(self, path: str, *, base_url: str | None, params: Mapping[str, object] | None = None) -> dict[str, Any]:
         """GET without credentials."""
         return self._call("GET", path, params=params, body=None, who=None, changes=False, base_url=base_url)
 

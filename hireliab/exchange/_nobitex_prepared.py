@@ -79,9 +79,7 @@ class NobitexPreparedCancel:
         """See `Prepared.submit`. The state is the venue's answer, or, where it leaves the order out, a look at it."""
         _before(before_send, self._ticket)
         who, url = self._access.credentials, self._access.base_url
-        result = self._ticket.run(
-            lambda client: client.cancel(order_id=self._order_id, credentials=who, base_url=url)
-        )
+        result = self._ticket.run(lambda client: client.cancel(order_id=self._order_id, credentials=who, base_url=url))
         if result.order is not None:
             return result.order
         try:

@@ -97,7 +97,9 @@ def cancelled(facts: Facts) -> Seen | None:
     if add is None:
         return None
     order_id = add.payload["order"]["id"]
-    return next((one for one in facts.of(survey.CANCEL) if one.status == 200 and one.body.get("order") == order_id), None)
+    return next(
+        (one for one in facts.of(survey.CANCEL) if one.status == 200 and one.body.get("order") == order_id), None
+    )
 
 
 def sightings(facts: Facts) -> list[Sighting]:
@@ -171,7 +173,9 @@ def read_after_write(facts: Facts) -> Judged:
         longest = max(
             look.sent - add.received for look in sightings(facts) if look.status is None and look.sent < until
         )
-        return other("; ".join(told), evidence, action=f"set the pipeline's visibility_window to {2 * longest:.0f} or more")
+        return other(
+            "; ".join(told), evidence, action=f"set the pipeline's visibility_window to {2 * longest:.0f} or more"
+        )
     return same("; ".join(told), evidence)
 
 
@@ -237,7 +241,11 @@ def blocked_funds(facts: Facts) -> Judged:
         return same(observed, one)
     if blocked == money.ZERO:
         return other(observed + "; wallets may lag", one)
-    return other(observed, one, action="leave that much more of the balance free than amount x price" if blocked > expected else "")
+    return other(
+        observed,
+        one,
+        action="leave that much more of the balance free than amount x price" if blocked > expected else "",
+    )
 
 
 def activation(facts: Facts) -> Judged:
@@ -304,9 +312,15 @@ def echo(facts: Facts) -> Judged:
         return _no_order(facts)
     shown = add.payload["order"]
     pairs = {"amount": placed.order.amount, "price": placed.order.price}
-    changed = [f"{name} {shown.get(name)!r:.40} for {value}" for name, value in pairs.items() if decimal(shown.get(name)) != value]
+    changed = [
+        f"{name} {shown.get(name)!r:.40} for {value}"
+        for name, value in pairs.items()
+        if decimal(shown.get(name)) != value
+    ]
     if changed:
-        return other(f"echoed with {', '.join(changed)}", add, action="report it: numbers on the market's steps were changed")
+        return other(
+            f"echoed with {', '.join(changed)}", add, action="report it: numbers on the market's steps were changed"
+        )
     return same("amount and price on the market's steps came back as sent; nothing else was tried", add)
 
 
@@ -323,7 +337,9 @@ def cancel_synchronous(facts: Facts) -> Judged:
     closed = next((look for look in after if look.status in _CLOSED), None)
     if closed is None and still:
         observed = f"the answer says {word}; still {still[-1].status} after {still[-1].sent - cancel.received:.1f} s"
-        return other(observed, cancel, action="wait for the pipeline's verdict: an answered cancel is no closed order here")
+        return other(
+            observed, cancel, action="wait for the pipeline's verdict: an answered cancel is no closed order here"
+        )
     if closed is None:
         return unseen(f"the answer says {word}; no read followed")
     if not still:

@@ -140,9 +140,7 @@ def _spoil(request: Request) -> None:
     request.headers["Nobitex-Signature"] = ("B" if good[:1] == "A" else "A") + good[1:]
 
 
-def _seen(
-    request: Request, answer: Answer | None, *, began: float, ended: float, label: str, error: str = ""
-) -> Seen:
+def _seen(request: Request, answer: Answer | None, *, began: float, ended: float, label: str, error: str = "") -> Seen:
     address = urllib.parse.urlsplit(request.url)
     payload = None
     if answer is not None:
@@ -245,7 +243,11 @@ class Reads:
         # Trades and candles have windows of their own, wider than this one.
         self._try("stats", lambda client: client.get_trades(str(market)))
         self._try("stats", lambda client: client.get_ohlc(str(rial), resolution="60", end=end, start=end - 12 * 3600))
-        self._ask(survey.EXTRA_PARAMETER, "stats", lambda c: _survey(c).stats_with({"srcCurrency": market.src, "dstCurrency": market.dst, "hireliab": 1}))
+        self._ask(
+            survey.EXTRA_PARAMETER,
+            "stats",
+            lambda c: _survey(c).stats_with({"srcCurrency": market.src, "dstCurrency": market.dst, "hireliab": 1}),
+        )
         self._ask(survey.BAD_SYMBOL, "orderbook", lambda c: _survey(c).book_of(_NOBODYS_MARKET))
         self.read_balances()
         self._try("orders/list", lambda client: client.list_orders(status="all", order="-id"))
@@ -272,7 +274,11 @@ class Reads:
         if with_id:
             order_id, client_id = max(with_id)
             self._try("orders/status", lambda client: client.get_order(order_id=order_id))
-            self._ask(survey.CLOSED_BY_CLIENT_ID, "orders/status", lambda c: _survey(c).status_of({"clientOrderId": client_id}))
+            self._ask(
+                survey.CLOSED_BY_CLIENT_ID,
+                "orders/status",
+                lambda c: _survey(c).status_of({"clientOrderId": client_id}),
+            )
 
     def read_balances(self) -> None:
         """Read `balances` anew."""
@@ -302,7 +308,9 @@ class Reads:
             self._call(endpoint, call)
 
     def _call(self, endpoint: str, call: Callable[[NobitexClient], Any]) -> Any:
-        return self._access.call(endpoint, call, lane="reserved" if endpoint in ("orders/list", "trades/list") else "normal")
+        return self._access.call(
+            endpoint, call, lane="reserved" if endpoint in ("orders/list", "trades/list") else "normal"
+        )
 
 
 def _survey(client: NobitexClient) -> SurveyClient:
@@ -383,7 +391,11 @@ def wanted(facts: Facts) -> tuple[str, ...]:
         if not wallets_show_it(facts):
             missing.append("wallets")
         return tuple(missing)
-    closed = {look.source for look in looks if look.sent >= cancel.received and look.status in ("Done", "Canceled", "Rejected")}
+    closed = {
+        look.source
+        for look in looks
+        if look.sent >= cancel.received and look.status in ("Done", "Canceled", "Rejected")
+    }
     missing = [source for source in ("id", "list") if source not in closed]
     if not missing and not facts.of(survey.STATUS, survey.CLOSED_BY_CLIENT_ID)[-1:]:
         missing.append("client id")

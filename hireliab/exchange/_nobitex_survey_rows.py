@@ -62,7 +62,9 @@ def client_id_reuse(facts: Facts) -> Judged:
     shared = [ids for ids in holders.values() if len(ids) > 1]
     if shared:
         return same(f"{len(shared)} client ids belong to several orders of the history", f"orders {_few(shared[0])}")
-    return unseen(f"no client id occurs twice in {_count(len(rows), 'order')}; the adapter uses none twice, so it may rest")
+    return unseen(
+        f"no client id occurs twice in {_count(len(rows), 'order')}; the adapter uses none twice, so it may rest"
+    )
 
 
 def client_id_charset(facts: Facts) -> Judged:
@@ -98,7 +100,9 @@ def duplicate_rule(facts: Facts) -> Judged:
         if adds[1].code == "DuplicateOrder":
             return same(f"an equal order with another client id, {apart:.1f} s later, was refused", adds[1])
         if adds[1].is_ok and apart < _DUPLICATE_WINDOW:
-            return other(f"an equal order with another client id, {apart:.1f} s later, was taken: the id exempts", adds[1])
+            return other(
+                f"an equal order with another client id, {apart:.1f} s later, was taken: the id exempts", adds[1]
+            )
         return unseen(f"the second order was answered with HTTP {adds[1].status} {adds[1].code} after {apart:.1f} s")
     groups: dict[tuple[object, ...], list[tuple[float, str, str]]] = defaultdict(list)
     for order_id, row in facts.order_rows().items():
@@ -335,7 +339,9 @@ def fees(facts: Facts) -> Judged:
     if above:
         observed += f"; the profile ({told}) is no upper bound"
         return other(observed, above, action="plan with a higher fee than the profile's")
-    return same(f"{observed}; the profile says {told}", f"{_count(sum(map(len, found.values())), 'fill')} of trades/list")
+    return same(
+        f"{observed}; the profile says {told}", f"{_count(sum(map(len, found.values())), 'fill')} of trades/list"
+    )
 
 
 def maximum(facts: Facts) -> Judged:
@@ -494,5 +500,3 @@ def _count(number: int, what: str) -> str:
 def _few(ids: Iterable[object]) -> str:
     shown = [str(one)[:40] for one in ids]
     return ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")
-
-

@@ -79,7 +79,9 @@ class Orphans:
             return True
         txn_id = client_id.rpartition("-")[2]
         if self._ledger.find(txn_id) is None and self._ledger.journal.get(txn_id) is None:
-            forgotten = self._ledger.journal.fact(FORGOTTEN)  # the retention deletes finished rows in order of their ids
+            forgotten = self._ledger.journal.fact(
+                FORGOTTEN
+            )  # the retention deletes finished rows in order of their ids
             if forgotten is None or txn_id > forgotten:
                 return False
         if len(self._ours) >= _REMEMBERED:

@@ -64,9 +64,7 @@ class Gate:
     def wait(self, symbol: str, timeout: float, *, unless: Callable[[], bool]) -> bool:
         """Wait until the symbol is free; False after `timeout` seconds or when `unless` holds."""
         with self._changed:
-            self._clock.wait_for(
-                self._changed, lambda: unless() or symbol not in self._waiting_for.values(), timeout
-            )
+            self._clock.wait_for(self._changed, lambda: unless() or symbol not in self._waiting_for.values(), timeout)
             return symbol not in self._waiting_for.values()
 
     def nudge(self) -> None:
@@ -149,9 +147,7 @@ def recover(
         transaction = Transaction(record, clock=clock)
         ledger.add(transaction)
         if record.state is State.PREPARED:
-            ledger.move(
-                transaction, record, "T4", State.FAILED, cause="found prepared at start", proof=Proof.NOT_SENT
-            )
+            ledger.move(transaction, record, "T4", State.FAILED, cause="found prepared at start", proof=Proof.NOT_SENT)
             not_sent.append(record.txn_id)
             continue
         if record.state.is_terminal:

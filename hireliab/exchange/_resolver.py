@@ -320,9 +320,7 @@ class Resolver:
     def _list(self) -> None:
         started = self._last_listing = self._clock.monotonic()
         lost = [
-            c
-            for c in self._cases.values()
-            if c.is_lost and not c.transaction.state.is_terminal and c.added <= started
+            c for c in self._cases.values() if c.is_lost and not c.transaction.state.is_terminal and c.added <= started
         ]
         watched = [t for t in self._ledger.live() if t.record.watch_until and self._watching.due(t) <= started]
         floors = [int(c.transaction.record.baseline) for c in lost]
@@ -388,7 +386,9 @@ class Resolver:
         )
         finding = self._follow_leads(record, finding)
         if len(finding.ours) > 1 or (finding.ours and not evidence.has_fields_of(record.order, finding.ours[0])):
-            self._shout(case, record, finding.ours, "several venue orders, or a different one, carry its client order id")
+            self._shout(
+                case, record, finding.ours, "several venue orders, or a different one, carry its client order id"
+            )
         elif finding.ours:
             conclude(transaction, finding.ours[0], ledger=self._ledger)
         elif finding.candidates:
@@ -405,7 +405,9 @@ class Resolver:
         elif fills is not None and fills.since > record.baseline_time - evidence.CLOCK_MARGIN:
             case.listings += orders.started >= case.proof.fence
             if case.listings >= evidence.NEGATIVES:
-                self._shout(case, record, (), "it is not listed, and fills as old as it would be are not listed any more")
+                self._shout(
+                    case, record, (), "it is not listed, and fills as old as it would be are not listed any more"
+                )
         elif fills is not None and not finding.leads:
             canary = self._ledger.canary(orders.started - self._config.visibility_window)
             shown = (
@@ -466,9 +468,7 @@ class Resolver:
         """Only a person can decide this one: say so once, keep the candidates, go on looking."""
         candidates = tuple(sorted(order.order_id for order in orders))
         if record.candidates != candidates or not record.needs_human:
-            self._ledger.note(
-                case.transaction, record, cause=why, candidates=candidates, needs_human=True, reason=why
-            )
+            self._ledger.note(case.transaction, record, cause=why, candidates=candidates, needs_human=True, reason=why)
         if not case.shouted:
             case.shouted = True
             self._ledger.alert(

@@ -459,7 +459,9 @@ class Runner:
         # The wall clock, because the monotonic one stands still while the machine sleeps; a step of it costs an attempt.
         waited = 0.0 if record.sent_wall is None else self._clock.time() - record.sent_wall
         if waited > STALE:
-            raise StaleError(f"transaction {transaction.id}: {waited:.0f} s passed before it was sent; nothing was sent")
+            raise StaleError(
+                f"transaction {transaction.id}: {waited:.0f} s passed before it was sent; nothing was sent"
+            )
 
     def _check_open(self) -> None:
         """Run just before the first byte: the last moment at which nothing has happened."""

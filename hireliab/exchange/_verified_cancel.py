@@ -55,7 +55,8 @@ class CallCanceller:
         missing = sorted(self._parameters.required - known.keys())
         if missing:
             raise InvalidOrderError(
-                f"transaction {transaction_id}: cancel takes {', '.join(missing)}, which is not known any more", by="hireliab"
+                f"transaction {transaction_id}: cancel takes {', '.join(missing)}, which is not known any more",
+                by="hireliab",
             )
         now = pipeline._clock.time()
         record = Record(
@@ -140,7 +141,15 @@ class CallCanceller:
             self._write(child, "T16", State.CANCELLING, cause="a later cancel shows it")
         facts = {"order_id": order.order_id or None, "order_status": order.raw_status, "filled": order.filled}
         self._write(
-            child, row, to, cause=f"the look-up shows {end}", proof=proof, reason="", needs_human=False, candidates=(), **facts
+            child,
+            row,
+            to,
+            cause=f"the look-up shows {end}",
+            proof=proof,
+            reason="",
+            needs_human=False,
+            candidates=(),
+            **facts,
         )
 
     def _write(self, child: Transaction, row: str, to: State, *, cause: str, **changes: Any) -> None:
@@ -160,9 +169,8 @@ def no_cancel(name: str) -> Callable[[str], bool]:
 
     def refuse(transaction_id: str) -> bool:
         raise InvalidOrderError(
-            f"transaction {transaction_id}: {name} was decorated without cancel=; cancel it at the exchange", by="hireliab"
+            f"transaction {transaction_id}: {name} was decorated without cancel=; cancel it at the exchange",
+            by="hireliab",
         )
 
     return refuse
-
-

@@ -368,7 +368,9 @@ class CallRunner:
                 presumed_absent=result.verdict is Verdict.ABSENT,
             )
         if record.proof in (Proof.NOT_SENT, Proof.DENIED):  # of a call at the same time: the key is free again
-            raise NotSentError(f"{where} was not made ({record.reason}); nothing was called; try again") from result.error
+            raise NotSentError(
+                f"{where} was not made ({record.reason}); nothing was called; try again"
+            ) from result.error
         raise OrderRejectedError(
             f"{where} is {result.verdict.value} ({record.reason}); nothing was called; use a new key", by="hireliab"
         ) from result.error

@@ -168,11 +168,7 @@ def search(
             continue
         if fill.order_id is None:
             nameless |= fill.time >= record.baseline_time - CLOCK_MARGIN and fill.amount <= record.order.amount
-        elif (
-            fill.order_id not in shown
-            and is_newer(fill.order_id, record.baseline)
-            and not is_bound(fill.order_id)
-        ):
+        elif fill.order_id not in shown and is_newer(fill.order_id, record.baseline) and not is_bound(fill.order_id):
             leads.add(fill.order_id)
     return Finding(tuple(ours), tuple(candidates), tuple(sorted(leads)), nameless)
 

@@ -297,7 +297,9 @@ class Session(requests.Session):
         left = _deadline.remaining()
         if left is not None:
             if left <= 0:
-                raise deadline_passed(subject(*map(str, what)), earlier=outer is not None and (outer.earlier or outer.sent))
+                raise deadline_passed(
+                    subject(*map(str, what)), earlier=outer is not None and (outer.earlier or outer.sent)
+                )
             total = left if total is None else min(left, total)
         until = None if total is None else monotonic() + total
         earlier = False
@@ -400,7 +402,9 @@ def _checked_timeout(timeout: Any) -> Any:
         return number_or_none("timeout", timeout, above=0)
     if len(timeout) != 2:
         allowed = "seconds, a pair of (connect, read) seconds, or None"
-        raise ConfigError(f"session: timeout must be {allowed}, got {timeout!r:.80}", setting="timeout", allowed=allowed)
+        raise ConfigError(
+            f"session: timeout must be {allowed}, got {timeout!r:.80}", setting="timeout", allowed=allowed
+        )
     return tuple(number_or_none("timeout", seconds, above=0) for seconds in timeout)
 
 

@@ -42,6 +42,7 @@ MAX_PAGE = 1000
 FILLS_PAGE = 100
 _AGENT = re.compile(r"TraderBot/[!-~]{1,100}", re.ASCII)
 
+
 class NobitexClient:
     """
     Nobitex over REST, spot markets only. One thread at a time: take clients from a ConnectionPool.
@@ -186,9 +187,7 @@ class NobitexClient:
 
     # -- account ------------------------------------------------------------------------------------------------
 
-    def get_profile(
-        self, *, credentials: Credentials | None = None, base_url: str | None = None
-    ) -> dict[str, Any]:
+    def get_profile(self, *, credentials: Credentials | None = None, base_url: str | None = None) -> dict[str, Any]:
         """The account's profile as the venue writes it; numbers as text or Decimal."""
         payload = self._calls.private("GET", "/users/profile", credentials=credentials, base_url=base_url)
         return values.mapping(payload.get("profile"), "profile")
@@ -309,7 +308,9 @@ class NobitexClient:
             OrderNotFoundError: The venue does not know it at this address.
         """
         body = one_id("id", order_id, client_order_id)
-        payload = self._calls.private("POST", "/market/orders/status", body=body, credentials=credentials, base_url=base_url)
+        payload = self._calls.private(
+            "POST", "/market/orders/status", body=body, credentials=credentials, base_url=base_url
+        )
         order = values.order(payload.get("order"), what="orders/status", names=names)
         if order_id is not None and order.order_id != str(int(order_id)):
             raise values.malformed("orders/status", "the answer is about another order")
@@ -344,9 +345,7 @@ class NobitexClient:
         )
         listed = values.rows(payload.get("orders"), "orders/list")
         return OrderPage(
-            orders=tuple(
-                values.order(row, what="orders/list", names=names) for row in listed if values.is_spot(row)
-            ),
+            orders=tuple(values.order(row, what="orders/list", names=names) for row in listed if values.is_spot(row)),
             has_next=flag(payload.get("hasNext")),
             rows=len(listed),
         )
@@ -381,9 +380,7 @@ class NobitexClient:
             "GET", "/market/trades/list", params=params, credentials=credentials, base_url=base_url
         )
         return FillPage(
-            fills=tuple(
-                values.fill(row, "trades/list") for row in values.rows(payload.get("trades"), "trades/list")
-            ),
+            fills=tuple(values.fill(row, "trades/list") for row in values.rows(payload.get("trades"), "trades/list")),
             has_next=flag(payload.get("hasNext")),
         )
 
@@ -470,6 +467,4 @@ class NobitexClient:
         payload = self._calls.private(
             "POST", "/market/orders/add", body=body, changes=True, credentials=credentials, base_url=base_url
         )
-        return values.order(
-            payload.get("order"), what="orders/add", sent=market, sent_type=str(body["execution"])
-        )
+        return values.order(payload.get("order"), what="orders/add", sent=market, sent_type=str(body["execution"]))

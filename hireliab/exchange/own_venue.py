@@ -40,9 +40,7 @@ class OwnVenue:
     def __init__(
         self, name: str, *, account: str = "default", late_arrival_bound: float = 70.0, clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        self._account = Account(
-            venue=config.text("name", name), host=name, identity=config.text("account", account)
-        )
+        self._account = Account(venue=config.text("name", name), host=name, identity=config.text("account", account))
         self._capabilities = Capabilities(
             late_arrival_bound=config.number("late_arrival_bound", late_arrival_bound, low=0, high=86400),
             late_arrival_is_proof=False,

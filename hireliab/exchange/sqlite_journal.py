@@ -78,9 +78,13 @@ class SQLiteJournal(JournalReads):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if durability not in DURABILITIES:
-            raise ConfigError(f"durability: must be one of {', '.join(DURABILITIES)}, got {durability!r}", setting="durability")
+            raise ConfigError(
+                f"durability: must be one of {', '.join(DURABILITIES)}, got {durability!r}", setting="durability"
+            )
         if retention_days is not None and not retention_days >= 0:
-            raise ConfigError(f"retention_days: must be at least 0 or None, got {retention_days!r}", setting="retention_days")
+            raise ConfigError(
+                f"retention_days: must be at least 0 or None, got {retention_days!r}", setting="retention_days"
+            )
         self.folder = Path(folder)
         self._relaxed = durability == "relaxed"
         self._retention = None if retention_days is None else Retention(retention_days * 86400.0, clock)

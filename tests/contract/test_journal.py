@@ -155,8 +155,14 @@ def test_send_times_are_those_of_intents(open_journal):
 def test_fills_are_kept_once(open_journal):
     journal = open_journal()
     fill = Fill(
-        trade_id="7", order_id="9", symbol="BTC/IRT", side="buy", amount=Decimal("0.1"), price=Decimal(5),
-        fee=Decimal("0.001"), time=4.5,
+        trade_id="7",
+        order_id="9",
+        symbol="BTC/IRT",
+        side="buy",
+        amount=Decimal("0.1"),
+        price=Decimal(5),
+        fee=Decimal("0.001"),
+        time=4.5,
     )
     journal.write_fills("T1", [fill])
     journal.write_fills("T1", [fill])
@@ -167,8 +173,14 @@ def test_fills_are_kept_once(open_journal):
 def test_both_sides_of_a_trade_between_two_own_orders_are_kept(open_journal):
     journal = open_journal()
     bought = Fill(
-        trade_id="7", order_id="9", symbol="BTC/IRT", side="buy", amount=Decimal("0.1"), price=Decimal(5),
-        fee=Decimal("0.001"), time=4.5,
+        trade_id="7",
+        order_id="9",
+        symbol="BTC/IRT",
+        side="buy",
+        amount=Decimal("0.1"),
+        price=Decimal(5),
+        fee=Decimal("0.001"),
+        time=4.5,
     )
     sold = dataclasses.replace(bought, order_id="8", side="sell")
     journal.write_fills("T1", [bought])
@@ -534,7 +546,9 @@ def test_the_newest_id_that_was_deleted_is_kept_and_never_moves_back(old):
     assert old.clean() == {late}
     assert old.journal.fact("forgotten") == gone
     changed = old.clock.time() - 31 * DAY
-    old.journal.write(dataclasses.replace(old.journal.get(late), version=2, updated=changed, **DONE), cause="", barrier=True)
+    old.journal.write(
+        dataclasses.replace(old.journal.get(late), version=2, updated=changed, **DONE), cause="", barrier=True
+    )
     assert old.clean() == set()
     assert old.journal.fact("forgotten") == gone
 

@@ -232,7 +232,10 @@ def child(folder, plan, kind):
     """The forked bot; never returns."""
     code = 1
     try:
-        null, log = os.open(os.devnull, os.O_RDONLY), os.open(folder / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        null, log = (
+            os.open(os.devnull, os.O_RDONLY),
+            os.open(folder / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        )
         os.dup2(null, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)

@@ -59,6 +59,7 @@ SHORT, LONG = (0.12, 0.6), (1.7, 2.6)
 LONG_SHARE = {"default": 0.3, "null-client-ids": 0.4}
 HALTED_SHARE = 0.05  # of the lives in which somebody halts the bot half-way
 
+
 def watch(path, mark, timeout):
     """Wait until something with a mark in it is appended to a file."""
     with path.open("rb") as file:
@@ -434,8 +435,16 @@ def main(arguments=None):
     parser.add_argument("--profile", choices=("default", "null-client-ids"), default="default")
     parser.add_argument("--stage", choices=("storm", "labels", "restore", "limits", "limits-restarts"), default="storm")
     parser.add_argument("--classes", default="calm,lost,dropped,stormy", help="of faults, for the stage of labels")
-    parser.add_argument("--break", dest="break_", default=None, choices=tuple(mutants.SETTINGS), help="a deliberately broken pipeline, see mutants.py")
-    parser.add_argument("--keep", metavar="DIR", default=None, help="keep all files there; else they go when all is well")
+    parser.add_argument(
+        "--break",
+        dest="break_",
+        default=None,
+        choices=tuple(mutants.SETTINGS),
+        help="a deliberately broken pipeline, see mutants.py",
+    )
+    parser.add_argument(
+        "--keep", metavar="DIR", default=None, help="keep all files there; else they go when all is well"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
     parser.add_argument("--progress", action="store_true", help="progress as lines of JSON")
     options = parser.parse_args(arguments)

@@ -93,7 +93,9 @@ class Check(Conduct, Events, Kills):
         self.ends()
         swept = {order for note in self.promises if note["t"] == "swept" for order in note["orders"]}
         adopted = [note["order_id"] for note in self.promises if note["t"] == "adopted"]
-        words = {entry["txn_id"] for entry in self.journal.log if entry["cause"].startswith("T28 adopted by the campaign")}
+        words = {
+            entry["txn_id"] for entry in self.journal.log if entry["cause"].startswith("T28 adopted by the campaign")
+        }
         rows = {row["order_id"] for row in self.journal.rows.values() if row["txn_id"] in words}
         if not swept == set(adopted) == rows or len(adopted) != len(rows):
             self.blame("I4", f"orphans {sorted(swept)}, adopted {adopted}, rows of adopted orders {sorted(rows)}")
@@ -102,7 +104,9 @@ class Check(Conduct, Events, Kills):
         for note in self.promises:
             if note["t"] == "dead":
                 self.blame("I4", f"life {note['inc']}: something raised that must not: {note['error'][-600:]}")
-        print(f"\ncrash campaign: stage restore, seed {self.run['seed']}: {len(self.truth.by_client)} orders at the exchange,")
+        print(
+            f"\ncrash campaign: stage restore, seed {self.run['seed']}: {len(self.truth.by_client)} orders at the exchange,"
+        )
         print(f"  {len(self.journal.rows)} rows in the journal, {len(adopted)} of them adopted")
 
     # -- I1, I2: what was sent ------------------------------------------------------------------------------------
@@ -244,11 +248,15 @@ class Check(Conduct, Events, Kills):
             ended = None
             for before, entry in itertools.pairwise([None, *entries]):
                 if before is not None and entry["version"] != before["version"] + 1:
-                    self.blame("I5", f"transaction {txn}: version {before['version']} is followed by {entry['version']}")
+                    self.blame(
+                        "I5", f"transaction {txn}: version {before['version']} is followed by {entry['version']}"
+                    )
                 if ended is not None and entry["state"] != ended["state"]:
                     absent = ended["state"] == "FAILED" and ended["cause"].startswith(("T14", "T17"))
                     if not (absent and entry["state"] == "RESOLVING" and entry["cause"].startswith("T25")):
-                        self.blame("I5", f"transaction {txn}: {ended['state']} ({ended['cause']}) became {entry['state']}")
+                        self.blame(
+                            "I5", f"transaction {txn}: {ended['state']} ({ended['cause']}) became {entry['state']}"
+                        )
                 if entry["state"] not in TERMINAL:
                     ended = None
                 elif ended is None:
@@ -277,7 +285,9 @@ class Check(Conduct, Events, Kills):
                 self.fills_compared += 1
                 real = sorted((str(f["id"]), Decimal(f["amount"])) for f in self.truth.fills[note["order_id"]])
                 told = sorted((trade, Decimal(amount)) for trade, amount in note["fills"])
-                kept = sorted((f["trade_id"], Decimal(f["amount"])) for f in self.journal.fills if f["txn_id"] == note["txn"])
+                kept = sorted(
+                    (f["trade_id"], Decimal(f["amount"])) for f in self.journal.fills if f["txn_id"] == note["txn"]
+                )
                 if not real == told == kept:
                     self.blame(
                         "I7", f"transaction {note['txn']}: the exchange has fills {real}, told {told}, journal {kept}"
@@ -338,7 +348,9 @@ class Check(Conduct, Events, Kills):
             if note["verdict"] == "ABSENT" and orders:
                 self.blame("I3", f"{said}, but the exchange accepted {orders}")
         elif error in ("TransactionDeniedError", "InvalidOrderError"):
-            if any(request["status"] != 429 and request["fault"] != "throttle" for request in self.adds_by_txn.get(txn, [])):
+            if any(
+                request["status"] != 429 and request["fault"] != "throttle" for request in self.adds_by_txn.get(txn, [])
+            ):
                 self.blame("I3", f"{said}, but the exchange received it")  # throttled ones were proven not placed
         else:
             self.blame("I3", f"{said}: no answer that the contract knows")
@@ -394,7 +406,11 @@ class Check(Conduct, Events, Kills):
             if any(request["code"] == "PriceConditionFailed" for request in self.adds_by_txn[txn]):
                 continue  # our own orders had moved the price past its trigger
             if answer is None or answer["value"] is not True:
-                told = None if answer is None else (answer["error"] or answer["value"], answer["verdict"], answer["reason"])
+                told = (
+                    None
+                    if answer is None
+                    else (answer["error"] or answer["value"], answer["verdict"], answer["reason"])
+                )
                 self.blame("LIVENESS", f"faults off: transaction {txn} ({note['kind']}): the caller was told {told}")
         for note in self.promises:
             if note["t"] == "refused":

@@ -65,7 +65,9 @@ class Conduct:
                     self.blame("I9", f"transaction {txn}: decided ({entry['cause']}) by {writer}, owned by {owner}")
                 for name, real in (("owner", owner), ("epoch", epoch)):
                     if name in entry and entry[name] != real and entry["state"] not in TERMINAL:
-                        self.blame("I9", f"transaction {txn}: version {entry['version']} says {name} {entry[name]}, not {real}")
+                        self.blame(
+                            "I9", f"transaction {txn}: version {entry['version']} says {name} {entry[name]}, not {real}"
+                        )
             if row is not None and epoch is not None and "epoch" in row and row["sent_wall"] is not None:
                 if (row["epoch"], row["owner"]) != (epoch, owner):
                     self.blame(
@@ -91,7 +93,9 @@ class Conduct:
         for begin, end in self.lives.values():
             lived += min(end, last) - begin
         orders = sum(map(len, self.adds.values()))
-        cancels = Counter(str(json.loads(r["body"])["order"]) for r in self.truth.requests if r["path"].startswith(CANCEL))
+        cancels = Counter(
+            str(json.loads(r["body"])["order"]) for r in self.truth.requests if r["path"].startswith(CANCEL)
+        )
         reads = [r for r in self.truth.requests if r["path"].partition("?")[0] not in (ADD, CANCEL)]
         # The first page of each: how many follow depends on how much was traded.
         firsts = ("/market/orders/list", "/market/trades/list?page=1&")
@@ -106,7 +110,9 @@ class Conduct:
         }
         for what, (number, most) in self.spent.items():
             if number > most:
-                self.blame("I10", f"{number} {what}, at most {most:.0f} are allowed for {orders} orders in {lived:.0f} s")
+                self.blame(
+                    "I10", f"{number} {what}, at most {most:.0f} are allowed for {orders} orders in {lived:.0f} s"
+                )
 
     def throttled_reads(self):
         """
@@ -129,7 +135,9 @@ class Conduct:
                 throttled += 1
                 last[key] = request
         if self.run["pauses"] and len(early) > max(2, throttled / 10):
-            self.blame("I10", f"{len(early)} of {throttled} throttled reads came again too soon: {', '.join(early[:5])}")
+            self.blame(
+                "I10", f"{len(early)} of {throttled} throttled reads came again too soon: {', '.join(early[:5])}"
+            )
 
     def obeyed_halts(self):
         """While the file HALT was there, nothing was sent that it forbids; half a second for what was on its way."""
@@ -148,7 +156,9 @@ class Conduct:
         self.most = {}
         for request in self.truth.requests:
             if request["status"] == 429:
-                self.blame("LIMIT", f"request n={request['n']} {request['path'][:60]} was answered 429 ({request['code']})")
+                self.blame(
+                    "LIMIT", f"request n={request['n']} {request['path'][:60]} was answered 429 ({request['code']})"
+                )
         for path, (allowed, seconds) in LIMITS.items():
             times = sorted(r["received_mono"] / 1e9 for r in self.truth.requests if r["path"].startswith(path))
             most = max((i + 1 - bisect.bisect_right(times, t - seconds) for i, t in enumerate(times)), default=0)

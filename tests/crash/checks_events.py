@@ -49,7 +49,9 @@ class Events:
             if entry is None:
                 self.blame("I6", f"event {event}: the journal has no such version")
             elif (body["event_id"], body["transaction_id"], body["state"]) != (event, txn, entry["state"]):
-                self.blame("I6", f"event {event}: says {body['event_id']} {body['state']}, its version is {entry['state']}")
+                self.blame(
+                    "I6", f"event {event}: says {body['event_id']} {body['state']}, its version is {entry['state']}"
+                )
         for (txn, version), entry in log.items():
             told = TOLD.get(entry["cause"].partition(" ")[0])
             row = kept.get(f"{txn}:{version}")

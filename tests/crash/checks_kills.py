@@ -127,17 +127,27 @@ class Kills:
         run, kills = self.run, len(self.kills)
         accepted = [self.truth.last(order) for orders in self.truth.by_client.values() for order in orders]
         unknown = sum(any(e["state"] == "RESOLVING" for e in h) for h in self.journal.history.values())
-        print(f"\ncrash campaign: stage {run['stage']}, profile {run['profile']}, seed {run['seed']}, break {run['break']}")
+        print(
+            f"\ncrash campaign: stage {run['stage']}, profile {run['profile']}, seed {run['seed']}, break {run['break']}"
+        )
         print(f"  requests {len(self.truth.requests)}, order requests {sum(map(len, self.adds.values()))}")
         print(f"  orders accepted {len(accepted)}: " + count(self.end_of(order) for order in accepted))
         print("  faults on order requests: " + count(r["fault"] for rs in self.adds.values() for r in rs if r["fault"]))
-        print("  journal: " + count(f"{row['kind']} {row['state']} {row['proof']}".strip() for row in self.journal.rows.values()))
+        print(
+            "  journal: "
+            + count(f"{row['kind']} {row['state']} {row['proof']}".strip() for row in self.journal.rows.values())
+        )
         print(f"  unknown for a time: {unknown}; undecidable in this profile: {len(self.undecidable)}")
-        print(f"  faults off: {self.calm_count} fundable orders asked for; fills of {self.fills_compared} orders compared")
+        print(
+            f"  faults off: {self.calm_count} fundable orders asked for; fills of {self.fills_compared} orders compared"
+        )
         kept, heard, again = self.heard_counts
         print(f"  events in the journal: {kept}; heard: {heard}, of them again: {again}")
         print(f"  rows claimed by a later life: {self.claims}; seconds halted: {self.halted:.1f}")
-        print("  requests, and the most that is allowed: " + ", ".join(f"{w} {n} of {m:.0f}" for w, (n, m) in self.spent.items()))
+        print(
+            "  requests, and the most that is allowed: "
+            + ", ".join(f"{w} {n} of {m:.0f}" for w, (n, m) in self.spent.items())
+        )
         timed = self.decided["in time"] + self.decided["late"]
         share = f"{self.decided['in time'] / timed:.1%}" if timed else "none"
         print(
@@ -149,7 +159,9 @@ class Kills:
             print(f"    {answer:<48}{number:>6}")
         print(f"  in flight at {kills} kills (a kill may hit several):")
         for phase, number in self.phases.most_common():
-            print(f"    {phase:<48}{number:>6}  {number / max(1, kills):>5.0%} {'#' * round(40 * number / max(1, kills))}")
+            print(
+                f"    {phase:<48}{number:>6}  {number / max(1, kills):>5.0%} {'#' * round(40 * number / max(1, kills))}"
+            )
         if "deaths" in run:
             self.label_table()
         if run["limits"]:

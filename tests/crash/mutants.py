@@ -362,7 +362,9 @@ def _event_beside_the_commit():
         write(self, record, cause=cause, barrier=barrier)
         if event is not None:
             time.sleep(0.02)
-            self._db.post(lambda db: db.execute(INSERT_EVENT, to_event_row(event)) and None, what="event", then=self._wake)
+            self._db.post(
+                lambda db: db.execute(INSERT_EVENT, to_event_row(event)) and None, what="event", then=self._wake
+            )
 
     SQLiteJournal.write = apart
 

@@ -61,7 +61,9 @@ class Recording:
         self.folder, self.name, self.lives = folder / name, name, LIVES[name.partition("-")[0]]
         start = self.folder / "start"
         self.start = {path.name: path.read_bytes() for path in start.glob(JOURNAL + "*")} if start.exists() else {}
-        self.start_acks = [tuple(ack) for ack in json.loads((start / "acks.json").read_text())] if start.exists() else []
+        self.start_acks = (
+            [tuple(ack) for ack in json.loads((start / "acks.json").read_text())] if start.exists() else []
+        )
         self.events, names = [], set(self.start)
         for life, how in enumerate(self.lives):
             self.events.append(Event("life", facts=(life, how)))
@@ -167,7 +169,9 @@ def contents(folder):
         sound = connection.execute("PRAGMA integrity_check").fetchall()
         if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'txn_log'").fetchone()[0]:
             return [], {}, sound, None
-        log = connection.execute("SELECT seq, txn_id, version, state, attempt, cause FROM txn_log ORDER BY seq").fetchall()
+        log = connection.execute(
+            "SELECT seq, txn_id, version, state, attempt, cause FROM txn_log ORDER BY seq"
+        ).fetchall()
         rows = {row[0]: row[1:] for row in connection.execute("SELECT txn_id, version, state FROM txn")}
         told = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'event'").fetchone()[0]
         events = {row[0] for row in connection.execute("SELECT event_id FROM event")} if told else None
@@ -203,13 +207,19 @@ def judge(files, acks, log, work):
             problems.append(f"{who}: rows and log differ: {[(txn, rows.get(txn), last.get(txn)) for txn in odd[:3]]}")
         versions = {f"{entry[1]}:{entry[2]}": entry[5] for entry in entries}
         if events is not None:
-            silent = [event for event, cause in versions.items() if cause.partition(" ")[0] in TOLD and event not in events]
+            silent = [
+                event for event, cause in versions.items() if cause.partition(" ")[0] in TOLD and event not in events
+            ]
             if silent or not events <= set(versions):
-                problems.append(f"{who}: versions without their events {silent[:3]}, events of nothing {events - set(versions)}")
+                problems.append(
+                    f"{who}: versions without their events {silent[:3]}, events of nothing {events - set(versions)}"
+                )
         for what, txn, value in acks:
             row = rows.get(txn)
             if what == "row" and (row is None or row[0] < int(value)):
-                problems.append(f"{who}: barrier lost: transaction {txn} version {value} was acknowledged, there is {row}")
+                problems.append(
+                    f"{who}: barrier lost: transaction {txn} version {value} was acknowledged, there is {row}"
+                )
             elif what == "told" and (row is None or row[1] != value):
                 problems.append(f"{who}: promise lost: the caller was told {value} of {txn}, there is {row}")
     return problems
@@ -243,7 +253,9 @@ def plan(recording, images, seed):
         fresh = list(range(len(recording.events)))
         rng.shuffle(fresh)
         positions += sorted(fresh, key=lambda position: not opening[position])
-    return [(number, cut, *rng.choices(list(MODES), list(MODES.values()))) for number, cut in enumerate(positions[:images])]
+    return [
+        (number, cut, *rng.choices(list(MODES), list(MODES.values()))) for number, cut in enumerate(positions[:images])
+    ]
 
 
 def examine(recording, images, seed, *, only=None, stop_after=None, say=lambda text: None):
@@ -329,8 +341,12 @@ def main(arguments=None):
     parser.add_argument("--orders", type=int, default=100)
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock; it is printed")
-    parser.add_argument("--break", dest="break_", choices=tuple(MUTANTS), default=None, help="a deliberately broken journal")
-    parser.add_argument("--keep", metavar="DIR", default=None, help="keep all files there; else they go when all is well")
+    parser.add_argument(
+        "--break", dest="break_", choices=tuple(MUTANTS), default=None, help="a deliberately broken journal"
+    )
+    parser.add_argument(
+        "--keep", metavar="DIR", default=None, help="keep all files there; else they go when all is well"
+    )
     parser.add_argument("--stop-after", type=int, default=None, metavar="N", help="end after N wrong images")
     parser.add_argument("--replay", metavar="DIR", default=None, help="a kept run, instead of a new recording")
     parser.add_argument("--recording", default="trading", help="with --replay --image")
@@ -384,7 +400,9 @@ def main(arguments=None):
                     continue
                 more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
                 print(f"VIOLATION {name} image {number} (cut after event {cut}, {mode}): {problems[0]}{more}")
-                print(f"  once more: python tests/crash/power_loss.py --replay {folder} --recording {name} --image {number}")
+                print(
+                    f"  once more: python tests/crash/power_loss.py --replay {folder} --recording {name} --image {number}"
+                )
     except (PowerError, subprocess.TimeoutExpired) as error:
         print(f"power loss: {error}; see {folder}")
         return 2

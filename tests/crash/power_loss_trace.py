@@ -29,7 +29,17 @@ class Event:
 
 STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 DESCRIPTOR = re.compile(r"^(\d+)<((?:\\x[0-9a-f]{2})*)>")
-UNTOUCHED = ("pwritev", "writev", "truncate", "fallocate", "sync_file_range", "msync", "link", "copy_file_range", "sendfile")
+UNTOUCHED = (
+    "pwritev",
+    "writev",
+    "truncate",
+    "fallocate",
+    "sync_file_range",
+    "msync",
+    "link",
+    "copy_file_range",
+    "sendfile",
+)
 
 
 def decode(text):
@@ -121,7 +131,9 @@ class Trace:
                 self.events.append(Event("rename", old, other=new))
             elif old or new:
                 raise PowerError(f"trace: {name} moves a file of the journal in or out of its folder")
-        elif file and (name in ("write", *UNTOUCHED) or (name == "mmap" and "PROT_WRITE" in rest and "MAP_SHARED" in rest)):
+        elif file and (
+            name in ("write", *UNTOUCHED) or (name == "mmap" and "PROT_WRITE" in rest and "MAP_SHARED" in rest)
+        ):
             raise PowerError(f"trace: {name} on {file} is not understood")
 
     def write(self, file, rest, count):

@@ -130,7 +130,9 @@ def test_a_second_order_is_counted_as_a_duplicate_and_as_an_orphan(compared, bot
     assert (after.duplicates, after.orphans) == (before.duplicates + 1, before.orphans + 1)
 
 
-def test_a_filled_order_that_the_journal_calls_failed_is_counted_as_wrong_and_as_an_orphan(compared, tmp_path, monkeypatch):
+def test_a_filled_order_that_the_journal_calls_failed_is_counted_as_wrong_and_as_an_orphan(
+    compared, tmp_path, monkeypatch
+):
     folder = tmp_path / "run"
     shutil.copytree(compared[0] / "hireliab", folder)
     client = filled_order(folder)[0]["client_order_id"]

@@ -53,7 +53,12 @@ def run(command, timeout):
     """Exit code and what was printed; nothing of it outlives the test."""
     faulthandler.cancel_dump_traceback_later()  # it takes longer than pytest's patience, and has a limit of its own
     process = subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, start_new_session=True
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
     )
     try:
         printed, _ = process.communicate(timeout=timeout)
@@ -88,7 +93,19 @@ def test_the_checker_imports_nothing_of_what_it_checks():
 def killed(tmp_path_factory):
     """Both profiles, at every label and at random: the folder of all campaigns, exit code, report and figures."""
     folder = tmp_path_factory.mktemp("crash")
-    command = ["-m", "benchmarks", "crash", "--kills", KILLS, "--seed", SEED, "--shard", "125", "--classes", "calm,stormy"]
+    command = [
+        "-m",
+        "benchmarks",
+        "crash",
+        "--kills",
+        KILLS,
+        "--seed",
+        SEED,
+        "--shard",
+        "125",
+        "--classes",
+        "calm,stormy",
+    ]
     command += ["--jobs", str(AT_ONCE), "--keep", str(folder / "runs"), "--json", str(folder / "figures.json")]
     code, printed = run(command, timeout=600 + 3 * int(KILLS))
     return folder / "runs", code, printed, json.loads((folder / "figures.json").read_text())
@@ -180,8 +197,11 @@ FORGERIES = {
         "I6",
     ),
     "an event that is not marked": ("UPDATE event SET published = NULL WHERE seq = (SELECT min(seq) FROM event)", "I6"),
-    "an event with another body": ("UPDATE event SET body = replace(body, '\"filled\":\"', '\"filled\":\"9')", "I6"),
-    "an event on another topic": ("UPDATE event SET topic = 'transaction.failed' WHERE topic = 'transaction.completed'", "I6"),
+    "an event with another body": ('UPDATE event SET body = replace(body, \'"filled":"\', \'"filled":"9\')', "I6"),
+    "an event on another topic": (
+        "UPDATE event SET topic = 'transaction.failed' WHERE topic = 'transaction.completed'",
+        "I6",
+    ),
     "a log that goes on without its row": (
         f"{LOG} SELECT txn_id, version + 1, updated, 'COMPLETED', attempt, 'T20' FROM txn WHERE txn_id = {PICK}",
         "I5",
@@ -222,7 +242,9 @@ def test_the_checker_sees_a_promise_that_was_not_kept(small, what, tmp_path):
     path = folder / "promises.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     number = next(i for i, line in enumerate(lines) if event in line and mark in line)
-    lines[number] = json.dumps({**json.loads(lines[number]), "error": None, name: value} | ({"error": "x"} if name == "t" else {}))
+    lines[number] = json.dumps(
+        {**json.loads(lines[number]), "error": None, name: value} | ({"error": "x"} if name == "t" else {})
+    )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert f"VIOLATION {kind}:" in check(folder)
 
@@ -243,7 +265,10 @@ HEARD = {
     "an event that was never heard": lambda heard: [note for note in heard if note["id"] != heard[0]["id"]],
     "an event that nobody wrote down": lambda heard: [*heard, {**heard[0], "id": "01K4M8F7003A6QW24TA3DXDX5X:1"}],
     "an event that was heard before an earlier one": _swap,
-    "an event that said something else": lambda heard: [{**heard[0], "data": {**heard[0]["data"], "filled": "77"}}, *heard],
+    "an event that said something else": lambda heard: [
+        {**heard[0], "data": {**heard[0]["data"], "filled": "77"}},
+        *heard,
+    ],
 }
 
 
@@ -262,7 +287,9 @@ def test_an_event_that_is_heard_again_is_no_violation(small, tmp_path):
     folder = copy_of(small, tmp_path / "run")
     with (folder / "heard.jsonl").open("a", encoding="utf-8") as heard:
         heard.write((folder / "heard.jsonl").read_text(encoding="utf-8"))
-    done = subprocess.run([sys.executable, str(HERE / "checker.py"), str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "checker.py"), str(folder)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -276,7 +303,9 @@ def test_the_checker_sees_an_order_that_was_sent_although_trading_was_halted(sma
 
 def check(folder):
     """What the checker prints about a folder in which it must find something."""
-    done = subprocess.run([sys.executable, str(HERE / "checker.py"), str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "checker.py"), str(folder)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     return done.stdout
 
@@ -284,7 +313,9 @@ def check(folder):
 @pytest.fixture(scope="module")
 def broken(request):
     """Every broken pipeline that was selected, and the unbroken one beside them, run side by side: name -> outcome."""
-    mine = [item for item in request.session.items if item.path == request.path]  # others call a fixture of theirs so, too
+    mine = [
+        item for item in request.session.items if item.path == request.path
+    ]  # others call a fixture of theirs so, too
     names = [item.callspec.params["name"] for item in mine if "broken" in getattr(item, "fixturenames", ())]
     with ThreadPoolExecutor(AT_ONCE) as crew:
         outcomes = crew.map(lambda name: campaign("--kills", "6", "--break", name, timeout=600), names)

@@ -77,7 +77,9 @@ def test_whatever_write_the_power_cuts_every_acknowledged_barrier_is_there(trace
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["synchronous_off", "synchronous_normal", "unsynced_checkpoint", "barrier_does_not_wait"])
+@pytest.mark.parametrize(
+    "name", ["synchronous_off", "synchronous_normal", "unsynced_checkpoint", "barrier_does_not_wait"]
+)
 def test_a_journal_that_is_broken_on_purpose_is_caught(traced, name, tmp_path):
     assert name in traced.MUTANTS
     kept = tmp_path / "run"
@@ -87,7 +89,9 @@ def test_a_journal_that_is_broken_on_purpose_is_caught(traced, name, tmp_path):
     assert code == 1, printed
     violation = re.search(r"^VIOLATION (\w+) image (\d+) .*$", printed, re.MULTILINE)
     assert violation, printed
-    assert re.search("barrier lost|promise lost|does not open it|integrity_check says|log is no prefix", violation[0]), printed
+    assert re.search(
+        "barrier lost|promise lost|does not open it|integrity_check says|log is no prefix", violation[0]
+    ), printed
     if name == "synchronous_off":  # the same image once more, from the kept trace
         again, replayed = run("--replay", kept, "--recording", violation[1], "--image", violation[2])
         assert again == 1, replayed
@@ -160,7 +164,11 @@ def journal(tmp_path, monkeypatch):
         connection.execute("CREATE TABLE txn (txn_id, version, state)")
         connection.execute("CREATE TABLE txn_log (seq INTEGER PRIMARY KEY, txn_id, version, state, attempt, cause)")
         connection.execute("INSERT INTO txn VALUES ('A', 2, 'COMPLETED'), ('B', 1, 'SUBMITTING')")
-        entries = [(1, "A", 1, "SUBMITTING", 1, "T3"), (2, "B", 1, "SUBMITTING", 1, "T3"), (3, "A", 2, "COMPLETED", 1, "T9")]
+        entries = [
+            (1, "A", 1, "SUBMITTING", 1, "T3"),
+            (2, "B", 1, "SUBMITTING", 1, "T3"),
+            (3, "A", 2, "COMPLETED", 1, "T9"),
+        ]
         connection.executemany("INSERT INTO txn_log VALUES (?,?,?,?,?,?)", entries)
     connection.close()
     # SQLiteJournal would refuse this file, which has no application id; these tests are about the comparison.
@@ -173,8 +181,14 @@ DAMAGES = {
     "a hole in the log": ("DELETE FROM txn_log WHERE seq = 2", "the log is no prefix"),
     "a row that is missing": ("DELETE FROM txn WHERE txn_id = 'B'", "barrier lost: transaction B version 1"),
     "an older version": ("UPDATE txn SET version = 1 WHERE txn_id = 'A'", "barrier lost: transaction A version 2"),
-    "another state": ("UPDATE txn SET state = 'FAILED' WHERE txn_id = 'A'", "promise lost: the caller was told COMPLETED"),
-    "an entry that was never written": ("INSERT INTO txn_log VALUES (4, 'C', 1, 'SUBMITTING', 1, 'T3')", "the log is no prefix"),
+    "another state": (
+        "UPDATE txn SET state = 'FAILED' WHERE txn_id = 'A'",
+        "promise lost: the caller was told COMPLETED",
+    ),
+    "an entry that was never written": (
+        "INSERT INTO txn_log VALUES (4, 'C', 1, 'SUBMITTING', 1, 'T3')",
+        "the log is no prefix",
+    ),
     "a row ahead of its log": ("UPDATE txn SET version = 3 WHERE txn_id = 'B'", "rows and log differ"),
 }
 
@@ -205,12 +219,16 @@ def test_an_image_that_lost_an_event_or_has_one_of_nothing_is_found_out(journal,
         with connection:
             connection.execute("CREATE TABLE IF NOT EXISTS event (event_id)")
             connection.execute("INSERT INTO event VALUES (?)", (event,))
-        found.append(power_loss.judge({"journal.db": (folder / "journal.db").read_bytes()}, [], entries, tmp_path / "work"))
+        found.append(
+            power_loss.judge({"journal.db": (folder / "journal.db").read_bytes()}, [], entries, tmp_path / "work")
+        )
         if len(found) == 1:
             with connection:
                 connection.execute("DELETE FROM event")
             lost = {"journal.db": (folder / "journal.db").read_bytes()}
-            assert any("without their events ['A:2']" in text for text in power_loss.judge(lost, [], entries, tmp_path / "w"))
+            assert any(
+                "without their events ['A:2']" in text for text in power_loss.judge(lost, [], entries, tmp_path / "w")
+            )
     connection.close()
     assert found[:2] == [[], []]
     assert any("events of nothing {'B:9'}" in text for text in found[2])

@@ -39,7 +39,12 @@ def faults(weather):
         ("throttle", 0.002, {"seconds": 1}),
         ("drip", 0.002, {"seconds": 0.05}),
     ]
-    cancel = [("answer_lost", 0.06, {}), ("request_lost", 0.04, {}), ("http_502", 0.03, {}), ("late_close", 0.02, {"seconds": LATE})]
+    cancel = [
+        ("answer_lost", 0.06, {}),
+        ("request_lost", 0.04, {}),
+        ("http_502", 0.03, {}),
+        ("late_close", 0.02, {"seconds": LATE}),
+    ]
     if weather == "calm":
         return []
     if weather == "repeating":  # a proxy delivers twice; the exchange's rule against equal orders is on

@@ -139,7 +139,10 @@ class Bot:
     def run(self, numbers, *, stage="storm", wait=True):
         """Work through order numbers in all threads."""
         self.numbers = iter(numbers)
-        threads = [threading.Thread(target=self.work, args=(stage,), daemon=True) for _ in range(self.plan.get("threads", THREADS))]
+        threads = [
+            threading.Thread(target=self.work, args=(stage,), daemon=True)
+            for _ in range(self.plan.get("threads", THREADS))
+        ]
         for thread in threads:
             thread.start()
         if wait:
@@ -171,7 +174,13 @@ class Bot:
                 self.note("refused", key=key, error=type(error).__name__, text=str(error))
                 return
             self.note(
-                "begin", key=key, i=i, txn=transaction.id, kind=wanted["kind"], stage=stage, symbol=wanted["args"]["symbol"]
+                "begin",
+                key=key,
+                i=i,
+                txn=transaction.id,
+                kind=wanted["kind"],
+                stage=stage,
+                symbol=wanted["args"]["symbol"],
             )
             value, error, result = None, None, self.pipeline.execute(transaction)
             try:
@@ -300,7 +309,10 @@ def child(folder, plan):
     """The forked worker; never returns."""
     code = 1
     try:
-        null, log = os.open(os.devnull, os.O_RDONLY), os.open(folder / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        null, log = (
+            os.open(os.devnull, os.O_RDONLY),
+            os.open(folder / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        )
         os.dup2(null, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)

@@ -77,4 +77,8 @@ def order(seed, i, *, kinds=tuple(KINDS)):
     if kind == "give_up_partial":
         amount += TOO_MUCH[base]
     given["amount"] = str(amount)
-    return {"kind": kind, "cancel": kind in ("resting", "stop_limit", "stop_market") and rng.random() < 0.6, "args": given}
+    return {
+        "kind": kind,
+        "cancel": kind in ("resting", "stop_limit", "stop_market") and rng.random() < 0.6,
+        "args": given,
+    }

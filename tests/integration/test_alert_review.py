@@ -96,7 +96,9 @@ def test_an_answer_that_was_made_wrongly_is_made_right(answer, result):
     assert judge(answer) == result
 
 
-@pytest.mark.parametrize("answer", [Retry("x", after="soon"), RateLimited("x", after=()), Permanent(None), Retry(object())])
+@pytest.mark.parametrize(
+    "answer", [Retry("x", after="soon"), RateLimited("x", after=()), Permanent(None), Retry(object())]
+)
 def test_a_wrong_answer_does_not_end_the_channels_thread(make, clock, answer):
     mine = Scripted(answer)
     with make(mine=mine) as alerts:
@@ -143,7 +145,12 @@ def test_a_bug_of_ours_ends_no_thread_and_loses_no_later_alert(clock, where, cap
     store = Store()
     mine = Scripted(Permanent("no") if where == "bury" else Ok())
     worker = ChannelWorker(
-        name="mine", channel=mine, threshold=AlertLevel.INFO, size=1 if where == "load" else 10, clock=clock, store=store
+        name="mine",
+        channel=mine,
+        threshold=AlertLevel.INFO,
+        size=1 if where == "load" else 10,
+        clock=clock,
+        store=store,
     )
     for number in range(3):
         _put(worker, f"t{number}", _Written())
@@ -312,7 +319,6 @@ def test_ctrl_c_anywhere_in_send_alert_leaves_the_title_alive(clock, tmp_path, l
         if not done:
             break
     assert reached > 20
-
 
 
 @pytest.mark.parametrize("what", ["send_alert", "critical", "resolve", "silence", "status", "stop"])
@@ -524,7 +530,9 @@ def test_a_mail_box_that_is_busy_does_not_fill_the_others(make, clock):
             return "250 OK"
 
     with mail_server(made=Busy()) as server:
-        alerts = make(mine={"url": server.url.replace("to=trader@example.com", "to=trader@example.com,busy@example.com")})
+        alerts = make(
+            mine={"url": server.url.replace("to=trader@example.com", "to=trader@example.com,busy@example.com")}
+        )
         alerts.start()
         send(alerts, "trouble", level="critical")
         idle(clock, alerts, lambda status: status.delivered)

@@ -63,7 +63,9 @@ def _services(seed):
     return {
         "well": Service(f"{seed} well", [Ok()]),
         "flaky": Service(f"{seed} flaky", [Ok(), Ok(), Retry("reset"), Unknown("no answer"), OSError("gone")]),
-        "limited": Service(f"{seed} limited", [Ok(), RateLimited("slow down", 7.0), RateLimited("?"), Misconfigured("401")]),
+        "limited": Service(
+            f"{seed} limited", [Ok(), RateLimited("slow down", 7.0), RateLimited("?"), Misconfigured("401")]
+        ),
         "strict": Service(f"{seed} strict", [Ok(), Ok(), Permanent("400")]),
         "hung": Service(f"{seed} hung", [Ok(), Ok(), Ok(), "hang"]),
         "dead": Service(f"{seed} dead", [Retry("refused"), ConnectionRefusedError()]),
@@ -95,7 +97,9 @@ def test_a_storm_loses_no_critical_alert_and_tells_nothing_twice(clock, tmp_path
                 name = f"{life}.{number}.{call}" if level == "critical" else f"trouble {draw.randrange(12)}"
                 if what < 0.75:
                     key = name if draw.random() < 0.5 else None
-                    receipt = alerts.send_alert(draw.choice(["risk", "exchange"]), level, name, "m", {"call": call}, key)
+                    receipt = alerts.send_alert(
+                        draw.choice(["risk", "exchange"]), level, name, "m", {"call": call}, key
+                    )
                     assert receipt.reason in {
                         "queued", "silenced", "deduplicated", "below_threshold", "dropped", "not_started"
                     }, receipt  # fmt: skip

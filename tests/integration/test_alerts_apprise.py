@@ -96,7 +96,12 @@ def test_no_text_is_too_long_for_telegram_and_head_tail_and_id_are_kept(monkeypa
     with telegram_endpoint(monkeypatch) as (made, url):
         send = channel(url)
         message = "HEAD " + filling * 5000 + " TAIL"
-        assert send(alert(message=message[:4000], title=filling * 190, context={f"k{i}": filling * 300 for i in range(30)})) == Ok()
+        assert (
+            send(
+                alert(message=message[:4000], title=filling * 190, context={f"k{i}": filling * 300 for i in range(30)})
+            )
+            == Ok()
+        )
         (got,) = made.wait_accepted(1)
     assert made.taken == 1  # at the first attempt
     assert len(got["text"].encode("utf-16-le")) // 2 <= 4096
@@ -132,7 +137,11 @@ def test_a_text_that_is_refused_twice_is_given_up(monkeypatch, mode):
         (ends.unauthorized, Misconfigured, "wrong token or password (HTTP 401"),
         (ends.forbidden, Misconfigured, "forbidden (HTTP 403: Forbidden: bot was blocked"),
         (ends.no_chat, Misconfigured, "bad request (HTTP 400: Bad Request: chat not found)"),
-        (ends.status("302 Found", headers=[("Location", "http://127.0.0.1:9/")]), Misconfigured, "redirected elsewhere"),
+        (
+            ends.status("302 Found", headers=[("Location", "http://127.0.0.1:9/")]),
+            Misconfigured,
+            "redirected elsewhere",
+        ),
         (ends.rate_limited(30), RateLimited, "too many messages (HTTP 429"),
         (ends.hang, Unknown, "no answer in time"),
         (ends.ok_late, Unknown, "no answer in time"),
@@ -146,9 +155,7 @@ def test_what_a_service_does_is_judged(mode, kind, words):
     assert result.reason.startswith(words)
 
 
-@pytest.mark.parametrize(
-    ("given", "after"), [("3600", 600.0), (30, 30.0), ("-1", None), ("abc", None), (None, None)]
-)
+@pytest.mark.parametrize(("given", "after"), [("3600", 600.0), (30, 30.0), ("-1", None), ("abc", None), (None, None)])
 def test_a_pause_that_a_service_asks_for_is_taken_within_reason(given, after):
     with endpoint(ends.rate_limited(given)) as made:
         result = to(made)(alert())

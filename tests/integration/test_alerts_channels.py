@@ -23,7 +23,8 @@ def started():
 
     def started(clock=None, spool=False, config=None, **channels):
         urls = {
-            name: {"url": made if isinstance(made, str) else f"json://{made.address}/"} for name, made in channels.items()
+            name: {"url": made if isinstance(made, str) else f"json://{made.address}/"}
+            for name, made in channels.items()
         }
         more = {} if clock is None else {"clock": clock}
         system = AlertSystem({"channels": urls, "spool": spool, **(config or {})}, **more)
@@ -50,7 +51,14 @@ def until(condition, what="it"):
 def state(system, name):
     one = system.status().channels[name]
     assert one.accepted == (
-        one.queued + one.held + one.in_flight + one.spooled + one.delivered + one.failed + one.dropped + one.deduplicated
+        one.queued
+        + one.held
+        + one.in_flight
+        + one.spooled
+        + one.delivered
+        + one.failed
+        + one.dropped
+        + one.deduplicated
     )
     return one
 
@@ -160,7 +168,9 @@ def test_whatever_a_service_says_of_its_pause_the_channel_rests_and_says_so(star
 def test_a_critical_alert_goes_to_the_failover_of_a_channel_that_rests(started, mode):
     with endpoint(mode) as resting, endpoint() as well:
         system = started(
-            config={"failover": {"resting": "well"}, "level_thresholds": {"well": "critical"}}, resting=resting, well=well
+            config={"failover": {"resting": "well"}, "level_thresholds": {"well": "critical"}},
+            resting=resting,
+            well=well,
         )
         receipt = send(system, "only for the first", level="error")
         assert receipt.channels == ("resting",)
@@ -269,7 +279,9 @@ def test_no_planted_secret_is_written_anywhere_whatever_fails(started, monkeypat
                 system, f"trouble {number} token={secret}", level="critical",
                 context={"api_secret": secret, "url": f"https://u:{password}@x/", "headers": {"Authorization": f"Bearer {secret}"}},
             )  # fmt: skip
-            until(lambda number=number: state(system, "chat").retries + state(system, "chat").failed + hook.taken > number)
+            until(
+                lambda number=number: state(system, "chat").retries + state(system, "chat").failed + hook.taken > number
+            )
         status = repr(system.status())
         results = repr(system.test(timeout=5.0))
         system.stop(timeout=1.0)

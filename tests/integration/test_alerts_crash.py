@@ -108,7 +108,8 @@ def test_after_kill_9_with_200_alerts_pending_each_arrives_once_and_no_restart_r
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_kill_in_the_middle_of_deliveries_loses_none_and_repeats_at_most_the_one_in_flight(tmp_path):
     script = SEND_AND_DIE.replace(
-        "until(lambda: alerts.status().spool.rows == 200)", "until(lambda: alerts.status().channels['mail'].delivered >= 50)"
+        "until(lambda: alerts.status().spool.rows == 200)",
+        "until(lambda: alerts.status().channels['mail'].delivered >= 50)",
     )
     with endpoint(ends.slow(0.005)) as mail:
         out = run(script, tmp_path, mail=mail, code=-signal.SIGKILL)
@@ -282,7 +283,9 @@ alerts.stop()
 def test_a_full_disk_costs_durability_and_nothing_else(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=False, capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=False, capture_output=True
+    )
     if done.returncode != 0:
         pytest.skip("this machine mounts no tmpfs")
     script = """

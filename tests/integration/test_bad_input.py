@@ -39,7 +39,11 @@ def orders(tmp_path):
 @pytest.mark.parametrize(
     ("make", "wrong", "near"),
     [
-        (lambda config: ConnectionPool(name="p", create_client_func=dict, config=config), "max_conections", "max_connections"),
+        (
+            lambda config: ConnectionPool(name="p", create_client_func=dict, config=config),
+            "max_conections",
+            "max_connections",
+        ),
         (lambda config: EnhancedNobitexAdapter(config=config), "api_kye", "api_key"),
         (AlertSystem, "chanels", "channels"),
     ],
@@ -102,9 +106,7 @@ def test_an_unknown_symbol_is_an_invalid_order(verifier, tmp_path, symbol):
 @pytest.mark.parametrize("amount", ["0.0000000001", 1e-12])
 def test_an_amount_that_rounds_to_zero_is_an_invalid_order(verifier, tmp_path, amount):
     with pytest.raises(InvalidOrderError, match="amount"):
-        verifier.execute_transaction(
-            verifier.create_transaction(type="market_buy", symbol="BTC/USDT", amount=amount)
-        )
+        verifier.execute_transaction(verifier.create_transaction(type="market_buy", symbol="BTC/USDT", amount=amount))
     assert not orders(tmp_path)
 
 

@@ -184,7 +184,18 @@ def test_a_person_decides_beside_a_live_bot(simulator, start, run, tmp_path):
     assert lost["verdict"] == "UNKNOWN"
     shown = read_json(run, "transactions", "show", lost["id"])
     assert shown["transaction"]["verdict"] == "UNKNOWN"
-    word = ["resolve", lost["id"], "--as", "completed", "--filled", "0.001", "--evidence", "order history", "--who", "sara"]
+    word = [
+        "resolve",
+        lost["id"],
+        "--as",
+        "completed",
+        "--filled",
+        "0.001",
+        "--evidence",
+        "order history",
+        "--who",
+        "sara",
+    ]
     answer = read_json(run, "transactions", *word)
     assert (answer["bot"], answer["verdict"], answer["proof"]) == (True, "COMPLETED", "OPERATOR")
     told = bot.ask(get=lost["id"])
@@ -273,7 +284,16 @@ def test_a_command_in_which_the_bot_died_is_answered_and_not_done_again(simulato
     resting = bot.rest()
     simulator.faults.add({"route": "POST /market/orders/update-status", "kind": "late", "seconds": 60})
     asking = subprocess.Popen(
-        [sys.executable, "-m", "hireliab", "transactions", "cancel", resting["id"], "--journal", str(tmp_path / "journal")],
+        [
+            sys.executable,
+            "-m",
+            "hireliab",
+            "transactions",
+            "cancel",
+            resting["id"],
+            "--journal",
+            str(tmp_path / "journal"),
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )

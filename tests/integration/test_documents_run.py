@@ -1,6 +1,5 @@
 """The code blocks of the pages that no other file runs, each against what it talks about."""
 
-
 import inspect
 import os
 import sys
@@ -54,7 +53,11 @@ def test_the_code_blocks_of_verified_transactions_run(tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize(
     ("word", "verdict", "error"),
-    [("not_sent", "NOT_SENT", ConnectError), ("reject", "REJECTED", OrderRejectedError), ("throttle", "REJECTED", ThrottledError)],
+    [
+        ("not_sent", "NOT_SENT", ConnectError),
+        ("reject", "REJECTED", OrderRejectedError),
+        ("throttle", "REJECTED", ThrottledError),
+    ],
 )
 def test_what_the_pipeline_answers_with_false_is_in_the_results_error(tmp_path, word, verdict, error):
     exchange = ScriptedExchange(clock=SYSTEM_CLOCK)
@@ -90,7 +93,9 @@ def test_the_limiters_code_blocks_run():
 
 def test_the_retrys_code_blocks_run():
     # The page's waits are real ones; here nobody wants to wait for them.
-    space = documents.run("docs/retry.rst", {}, replace=[("wait_exponential(max=10)", "wait_exponential(multiplier=0, max=10)")])
+    space = documents.run(
+        "docs/retry.rst", {}, replace=[("wait_exponential(max=10)", "wait_exponential(multiplier=0, max=10)")]
+    )
     assert space["tenacity"].wait_exponential is wait_exponential
     calls = []
 
@@ -120,9 +125,7 @@ class Books(Venue):
 
 def test_the_bulkheads_code_blocks_run():
     with Books() as venue:
-        space = documents.run(
-            "docs/bulkhead-and-deadline.rst", {}, replace=[("https://apiv2.nobitex.ir", venue.url)]
-        )
+        space = documents.run("docs/bulkhead-and-deadline.rst", {}, replace=[("https://apiv2.nobitex.ir", venue.url)])
         assert [book["path"] for book in space["spread"]()] == ["/v3/orderbook/BTCIRT", "/v3/orderbook/BTCUSDT"]
     assert space["reads"].stats().running == 0
 
@@ -282,6 +285,11 @@ def test_the_table_of_forks_says_what_a_child_finds(tmp_path, capfd):
         inbox.close()
         alerts.stop()
         verifier.stop()
-    for words in ("keeps the state", "starts with what the parent had used", "starts with free places", "an empty pool"):
+    for words in (
+        "keeps the state",
+        "starts with what the parent had used",
+        "starts with free places",
+        "an empty pool",
+    ):
         assert words in page
     assert "WRONG" not in capfd.readouterr().err

@@ -62,8 +62,14 @@ def test_the_alerts_commands_reach_the_channels(monkeypatch, tmp_path, capsys):
 
 def test_the_checks_of_the_exchange_run(monkeypatch, tmp_path, capsys):
     with Simulator(seed=7, truth=tmp_path / "truth.jsonl") as exchange:
-        given = {"NOBITEX_TOKEN": exchange.token, "NOBITEX_KEY": exchange.api_key, "NOBITEX_SECRET": exchange.api_secret}
-        exported = {word.partition("=")[0] for words in commands("docs/venue-check.rst", "export ") for word in words[1:]}
+        given = {
+            "NOBITEX_TOKEN": exchange.token,
+            "NOBITEX_KEY": exchange.api_key,
+            "NOBITEX_SECRET": exchange.api_secret,
+        }
+        exported = {
+            word.partition("=")[0] for words in commands("docs/venue-check.rst", "export ") for word in words[1:]
+        }
         assert exported == set(given)
         for name, value in given.items():
             monkeypatch.setenv(name, value)

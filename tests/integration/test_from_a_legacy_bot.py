@@ -225,7 +225,9 @@ def test_an_order_that_was_lost_on_the_way_is_unknown_and_then_presumed_absent(o
     made = hireliab.TransactionVerificationPipeline
 
     def shorter(**settings):  # the real bounds are a minute and more
-        return made(**settings, verification_timeout=0.2, visibility_window=0.1, late_arrival_bound=0.2, listing_interval=0.1)
+        return made(
+            **settings, verification_timeout=0.2, visibility_window=0.1, late_arrival_bound=0.2, listing_interval=0.1
+        )
 
     monkeypatch.setattr(hireliab, "TransactionVerificationPipeline", shorter)
     space = {"API_KEY": "a key", "Refused": type("Refused", (Exception,), {})}

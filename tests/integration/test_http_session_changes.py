@@ -188,7 +188,11 @@ def test_a_certificate_that_fits_no_key_fails_alone(certificates, others, asking
 @stock
 def test_a_server_that_wants_a_certificate_gets_that_of_the_call_in_threads(certificates, others, asking):
     """Each of six threads shows its own, or none, on one session."""
-    shown = [(certificates.client, serial(certificates.client)), (others.client_pair, serial(others.client)), (None, None)]
+    shown = [
+        (certificates.client, serial(certificates.client)),
+        (others.client_pair, serial(others.client)),
+        (None, None),
+    ]
     wrong = []
 
     def run(i):
@@ -312,7 +316,12 @@ def test_thousands_of_calls_leave_neither_memory_nor_descriptors_behind(certific
         gc.collect()
         return tracemalloc.get_traced_memory()[0], len(os.listdir("/proc/self/fd"))
 
-    with serve(echo) as plain, serve(echo, tls=certificates.server_context()) as tls, serve(drops) as broken, Session() as session:
+    with (
+        serve(echo) as plain,
+        serve(echo, tls=certificates.server_context()) as tls,
+        serve(drops) as broken,
+        Session() as session,
+    ):
         session.verify = certificates.ca
         tracemalloc.start()
         try:

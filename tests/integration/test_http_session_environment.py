@@ -229,7 +229,9 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("how", SECRETS)
-@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"])
+@pytest.mark.parametrize(
+    "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]
+)
 def test_a_redirect_to_another_host_carries_no_credentials(session, how, status):
     with serve(echo) as target, serve(redirects(elsewhere(target.url) + "/new", status)) as origin:
         for method in ("GET", "POST"):

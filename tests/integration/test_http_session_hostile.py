@@ -64,7 +64,8 @@ SLOW = {
     "size of a chunk": drips(first=head(headers=[("Transfer-Encoding", "chunked")]), slowly=b"0" * 400),
     "trailer": drips(first=head(headers=[("Transfer-Encoding", "chunked")]) + b"0\r\n", slowly=b"X: y\r\n" * 60),
     "gzip": drips(
-        first=head(headers=[("Content-Length", "9999"), ("Content-Encoding", "gzip")]), slowly=gzip.compress(bytes(range(256)) * 9)
+        first=head(headers=[("Content-Length", "9999"), ("Content-Encoding", "gzip")]),
+        slowly=gzip.compress(bytes(range(256)) * 9),
     ),
     "100 Continue": drips(slowly=b"HTTP/1.1 100 Continue\r\n\r\n" * 20),
 }
@@ -137,7 +138,9 @@ def test_a_flood_of_interim_answers_ends_without_any_total_time(serve_on, flood,
 @stock
 def test_the_total_time_ends_a_dripping_handshake_and_nothing_was_sent(session, unverified):
     with serve(drips_in_handshake()) as server:
-        not_sent(lambda: session.post(server.url.replace("http:", "https:"), json={}, verify=False, total_timeout=LIMIT))
+        not_sent(
+            lambda: session.post(server.url.replace("http:", "https:"), json={}, verify=False, total_timeout=LIMIT)
+        )
         assert server.requests == []
 
 
@@ -233,7 +236,8 @@ GROWING = {
     "no length": endless_without_length,
     "chunk": chunked(bytes(2 * MEGABYTE)),
     "compressed chunks": chunked(
-        *[gzip.compress(bytes(20 * MEGABYTE))[i : i + 1000] for i in range(0, 20_000, 1000)], headers=[("Content-Encoding", "gzip")]
+        *[gzip.compress(bytes(20 * MEGABYTE))[i : i + 1000] for i in range(0, 20_000, 1000)],
+        headers=[("Content-Encoding", "gzip")],
     ),
 }
 

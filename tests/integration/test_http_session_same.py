@@ -14,6 +14,7 @@ from tests.support.side_by_side import PAGES, attempt, call, get, kept, on_the_w
 
 pytestmark = pytest.mark.usefixtures("plain_environment", "one_boundary")
 
+
 class Token(requests.auth.AuthBase):
     def __call__(self, request):
         request.headers["X-Token"] = f"{request.method} {request.path_url} {len(request.body or b'')}"
@@ -42,7 +43,9 @@ def raw(session, url):
 
 def hooked(session, url):
     heard = []
-    response = session.get(f"{url}/redirect", hooks={"response": lambda r, **kw: heard.append((r.status_code, sorted(kw)))})
+    response = session.get(
+        f"{url}/redirect", hooks={"response": lambda r, **kw: heard.append((r.status_code, sorted(kw)))}
+    )
     return heard, seen(response)
 
 

@@ -241,7 +241,9 @@ def test_the_servers_own_limit_of_idleness_holds_with_a_second_to_spare(hint):
 
 
 @stock
-@pytest.mark.parametrize("hint", ["", "timeout=", "timeout=x", "timeout=1e9999", "timeout=99999999999999", "=", ",,", "é"])
+@pytest.mark.parametrize(
+    "hint", ["", "timeout=", "timeout=x", "timeout=1e9999", "timeout=99999999999999", "=", ",,", "é"]
+)
 def test_a_hint_that_makes_no_sense_is_ignored(hint):
     clock = FakeClock()
     with Session(clock=clock) as session, serve(answer(headers=[("Keep-Alive", hint)])) as server:

@@ -70,7 +70,13 @@ def test_the_sessions_verify_may_change_between_calls(session, server, certifica
 
 def test_threads_with_different_settings_do_not_meet(server, certificates):
     """Thread i checks its own way over and over, on new connections, while the others check theirs."""
-    ways = [(certificates.ca, True), (certificates.ca_folder, True), (False, True), (certificates.other_ca, False), (True, False)]
+    ways = [
+        (certificates.ca, True),
+        (certificates.ca_folder, True),
+        (False, True),
+        (certificates.other_ca, False),
+        (True, False),
+    ]
 
     def run(i):
         verify, works = ways[i % len(ways)]
@@ -165,7 +171,9 @@ def test_a_file_of_another_kind_is_an_ssl_error_that_names_it(session, server, c
     text.write_text("no certificate")
     assert "text.pem" in str(refused(lambda: session.get(server.url, verify=str(text))))
     assert "text.pem" in str(refused(lambda: session.get(server.url, verify=certificates.ca, cert=str(text))))
-    assert "encrypted" in str(refused(lambda: session.get(server.url, verify=certificates.ca, cert=certificates.encrypted_pair)))
+    assert "encrypted" in str(
+        refused(lambda: session.get(server.url, verify=certificates.ca, cert=certificates.encrypted_pair))
+    )
 
 
 def test_a_plain_server_behind_https_is_an_ssl_error_and_nothing_was_sent(session):

@@ -44,7 +44,12 @@ def quick(response):
 
 def calls(session, url):
     """The calls that the session speeds up."""
-    return [session.get(url), session.get(url, params={"a": "1"}), session.post(url, json={"b": 2}), session.request("GET", url)]
+    return [
+        session.get(url),
+        session.get(url, params={"a": "1"}),
+        session.post(url, json={"b": 2}),
+        session.request("GET", url),
+    ]
 
 
 def still_quick(session, server):
@@ -255,7 +260,12 @@ def test_sentry_sees_each_call(warm, server, monkeypatch):
     items = [item.payload.json for envelope in sent for item in envelope.items]
     (message,) = [item for item in items if item.get("message") == "look" or item.get("logentry")]
     crumbs = [c for c in message["breadcrumbs"]["values"] if c["type"] == "http"]
-    assert [c["data"]["http.method"] if "http.method" in c["data"] else c["data"]["method"] for c in crumbs] == ["GET", "GET", "POST", "GET"]
+    assert [c["data"]["http.method"] if "http.method" in c["data"] else c["data"]["method"] for c in crumbs] == [
+        "GET",
+        "GET",
+        "POST",
+        "GET",
+    ]
     (transaction,) = [item for item in items if item.get("type") == "transaction"]
     assert len([s for s in transaction["spans"] if s["op"] == "http.client"]) == 4
     assert all(r.header("sentry-trace") for r in server.requests)

@@ -77,7 +77,17 @@ def environment(tmp_path_factory):
 def test_what_is_missing_is_installed_with_progress_and_what_is_too_old_is_replaced(environment):
     environment.ask_for('orjson>=3.10; extra == "all"', 'ruff>=0.9; extra == "lint"')
     make_wheel(environment.wheels, "orjson", "3.9", "raise ImportError('the old one')\n")
-    installed = [environment.python, "-m", "pip", "install", "-q", "--no-index", "orjson==3.9", "--find-links", environment.wheels]
+    installed = [
+        environment.python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-index",
+        "orjson==3.9",
+        "--find-links",
+        environment.wheels,
+    ]
     subprocess.run(installed, check=True)
     looked = environment.run("--check")
     assert looked.returncode == 1

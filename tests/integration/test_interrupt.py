@@ -56,9 +56,7 @@ def test_ctrl_c_while_an_order_is_in_flight_ends_in_bounded_time_and_the_next_st
     adapter = EnhancedNobitexAdapter(config={"token": simulator.token, "base_url": simulator.base_url})
     with adapter, TransactionVerificationPipeline(exchange_adapter=adapter, journal=tmp_path / "j") as verifier:
         assert verifier.wait_resolved(20)
-        order = verifier.create_transaction(
-            type="market_buy", symbol="BTC/USDT", amount="0.001", idempotency_key="one"
-        )
+        order = verifier.create_transaction(type="market_buy", symbol="BTC/USDT", amount="0.001", idempotency_key="one")
         assert order.restored
         assert verifier.execute_transaction(order) is True
     assert len(accepted(tmp_path)) == 1

@@ -323,7 +323,10 @@ def make_version_1(folder):
 
     folder.mkdir()
     file = _sqlite.SQLiteFile(
-        folder / "journal.db", what="old", application_id=sqlite_journal.APPLICATION_ID, schema=sqlite_journal._SCHEMA[:1]
+        folder / "journal.db",
+        what="old",
+        application_id=sqlite_journal.APPLICATION_ID,
+        schema=sqlite_journal._SCHEMA[:1],
     )
     file.open()
     fill = "'99', 'T1', '11', 'BTC/IRT', 'buy', '0.001', '5', '0.0001', 2.25"

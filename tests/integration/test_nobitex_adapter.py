@@ -47,7 +47,13 @@ def adapter(sim, request) -> Iterator[EnhancedNobitexAdapter]:
 
 def market(**fields) -> Order:
     return Order(
-        **{"symbol": "BTC/USDT", "side": "buy", "type": "market", "amount": Decimal("0.001"), "client_order_id": next(IDS)}
+        **{
+            "symbol": "BTC/USDT",
+            "side": "buy",
+            "type": "market",
+            "amount": Decimal("0.001"),
+            "client_order_id": next(IDS),
+        }
         | fields
     )
 
@@ -249,7 +255,9 @@ def test_every_method_of_the_client_works_on_the_simulator(sim, pair):
     assert client.get_profile()["email"]
     assert client.get_balances()["BTC"].total > 0
     ask, bid = book.asks[0][0], book.bids[0][0]
-    limit = client.place_limit(symbol="BTC/USDT", side="buy", amount="0.001", price=bid * Decimal("0.9"), client_order_id="c1")
+    limit = client.place_limit(
+        symbol="BTC/USDT", side="buy", amount="0.001", price=bid * Decimal("0.9"), client_order_id="c1"
+    )
     assert client.get_order(client_order_id="c1").order_id == limit.order_id
     filled = client.place_market(symbol="BTC/USDT", side="buy", amount=0.0015, price=ask)
     assert client.list_fills().fills[0].order_id == filled.order_id
@@ -265,7 +273,11 @@ def test_every_method_of_the_client_works_on_the_simulator(sim, pair):
         client_order_id="c2",
     )
     assert [leg.client_order_id for leg in legs] == ["c2", None]
-    assert {row.order_id for row in client.list_open("BTC/USDT")} == {limit.order_id, stop.order_id, *(leg.order_id for leg in legs)}
+    assert {row.order_id for row in client.list_open("BTC/USDT")} == {
+        limit.order_id,
+        stop.order_id,
+        *(leg.order_id for leg in legs),
+    }
     assert len(client.list_since(limit.order_id)) == 4
     assert client.cancel(order_id=limit.order_id).status is OrderStatus.CANCELED
     assert client.cancel(client_order_id="c2").order is not None

@@ -107,7 +107,9 @@ class Peer:
                 raise ConnectionError
             data += chunk
         head, _, body = data.partition(b"\r\n\r\n")
-        length = next((int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length")), 0)
+        length = next(
+            (int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length")), 0
+        )
         while len(body) < length:
             chunk = self.conn.recv(65536)
             if not chunk:
@@ -183,7 +185,8 @@ def test_what_is_signed_is_what_is_on_the_wire():
         assert b"Authorization" not in headers
         assert headers[b"Nobitex-Key"] == key.encode()
         public.verify(
-            base64.urlsafe_b64decode(headers[b"Nobitex-Signature"]), headers[b"Nobitex-Timestamp"] + method + path + body
+            base64.urlsafe_b64decode(headers[b"Nobitex-Signature"]),
+            headers[b"Nobitex-Timestamp"] + method + path + body,
         )
     assert b"fromId=7" in wire.requests[0] and b"order=id" in wire.requests[0]
 
@@ -331,7 +334,9 @@ def test_a_body_longer_than_the_limit_is_not_read_to_its_end():
     with Wire(answering(OK_WALLETS, http(bomb, headers="Content-Encoding: gzip\r\n"))) as wire:
         client = client_for(wire, max_response_bytes=1_000_000)
         client.get_balances()
-        with pytest.raises(MalformedResponseError, match=r"nobitex /v2/wallets: the answer is longer than 1000000 bytes"):
+        with pytest.raises(
+            MalformedResponseError, match=r"nobitex /v2/wallets: the answer is longer than 1000000 bytes"
+        ):
             client.get_balances()
 
 
@@ -479,7 +484,9 @@ def test_the_date_of_an_answer_gives_the_skew():
 
     from hireliab.core.clock import SYSTEM_CLOCK
 
-    dated = http({"status": "ok", "wallets": {}}, headers=f"Date: {formatdate(SYSTEM_CLOCK.time() + 100, usegmt=True)}\r\n")
+    dated = http(
+        {"status": "ok", "wallets": {}}, headers=f"Date: {formatdate(SYSTEM_CLOCK.time() + 100, usegmt=True)}\r\n"
+    )
     old = formatdate(0, usegmt=True)
     book = http({"status": "ok", "asks": [], "bids": []}, headers=f"Date: {old}\r\n")
     with Wire(answering(dated, book)) as wire:

@@ -20,7 +20,9 @@ from tests.support.together import until
 PAGE = "docs/operator.rst"
 ULID = r"\b01[0-9A-Z]{24}\b"
 SETTINGS = {
-    "listing_interval": 0.3, "visibility_window": 0.5, "late_arrival_bound": 300.0,
+    "listing_interval": 0.3,
+    "visibility_window": 0.5,
+    "late_arrival_bound": 300.0,
     "operator_interval": 0.05,
 }
 
@@ -66,7 +68,9 @@ class Story:
         )
         self.adapter.initialize()
         (self.folder / "status.json").unlink(missing_ok=True)
-        self.bot = TransactionVerificationPipeline(exchange_adapter=self.adapter, verification_timeout=verification_timeout, **SETTINGS)
+        self.bot = TransactionVerificationPipeline(
+            exchange_adapter=self.adapter, verification_timeout=verification_timeout, **SETTINGS
+        )
         self.bot.start()
         until((self.folder / "status.json").exists)
 

@@ -197,7 +197,9 @@ def test_a_handle_that_a_forked_child_inherits_does_not_wait_for_ever(simulate, 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_the_journals_lock_dies_with_its_owner_although_a_forked_child_lives(tmp_path):
     parent = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(PARENT), str(tmp_path / "j")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(PARENT), str(tmp_path / "j")],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     child = int(parent.stdout.readline())
     try:

@@ -64,7 +64,7 @@ def test_the_quick_start_buys_and_tells_what_can_happen(practice, capsys):
     first, *others = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"bought 0\.001 BTC at [\d.]+ USDT", first)
     page = (documents.ROOT / QUICK_START).read_text(encoding="utf-8")
-    told = re.findall(r'^   print\(buy\(.*\)\) +# (.*)$', page, re.MULTILINE)
+    told = re.findall(r"^   print\(buy\(.*\)\) +# (.*)$", page, re.MULTILINE)
     assert len(told) == len(others) == 3
     for line, promised in zip(others, told, strict=True):
         assert line.startswith(promised.removesuffix("..."))

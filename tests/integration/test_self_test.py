@@ -64,7 +64,12 @@ def environment(tmp_path):
 
 def run(tmp_path, *arguments, **more):
     return subprocess.run(
-        [*COMMAND, *arguments], env=environment(tmp_path) | more, capture_output=True, text=True, timeout=150, check=False
+        [*COMMAND, *arguments],
+        env=environment(tmp_path) | more,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
     )
 
 

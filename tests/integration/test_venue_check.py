@@ -93,7 +93,16 @@ def rows(done: Result) -> dict[int, dict]:
 
 def place(sim: Venue, tmp_path: Path, *arguments: str, **options) -> Result:
     return run(
-        sim, "--place-minimal-order", "--yes", "--json", "--journal", str(tmp_path / "j"), "--hold", "3", *arguments, **options
+        sim,
+        "--place-minimal-order",
+        "--yes",
+        "--json",
+        "--journal",
+        str(tmp_path / "j"),
+        "--hold",
+        "3",
+        *arguments,
+        **options,
     )
 
 

@@ -55,7 +55,9 @@ class Api:
     def cancel(self, order_id):
         return self.call("POST", "/market/orders/update-status", order=int(order_id), status="canceled")
 """
-BOT = OWN + """
+BOT = (
+    OWN
+    + """
 import os, signal, sys
 import hireliab
 from hireliab import EnhancedNobitexAdapter, TransactionVerificationPipeline, verified_transaction
@@ -93,6 +95,7 @@ for transaction in pipeline.transactions():
     print(transaction.result().verdict.value, transaction.result().order_id, flush=True)
 pipeline.stop()
 """
+)
 space = {}
 exec(OWN, space)
 Api, Refused = space["Api"], space["Refused"]
@@ -104,7 +107,16 @@ class Exchange:
     def __init__(self, truth, faults=()):
         self.truth = truth
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hireliab.simulator", "--truth", str(truth), "--no-limits", "--faults", json.dumps(list(faults))],
+            [
+                sys.executable,
+                "-m",
+                "hireliab.simulator",
+                "--truth",
+                str(truth),
+                "--no-limits",
+                "--faults",
+                json.dumps(list(faults)),
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -166,7 +178,14 @@ def open_pipeline(tmp_path):
 def decorate(pipeline, api, **settings):
     return verified_transaction(
         pipeline,
-        **{"name": "bot.place", "find": api.find, "finds_closed": True, "cancel": api.cancel, "refused": Refused, **settings},
+        **{
+            "name": "bot.place",
+            "find": api.find,
+            "finds_closed": True,
+            "cancel": api.cancel,
+            "refused": Refused,
+            **settings,
+        },
     )(api.place_order)
 
 

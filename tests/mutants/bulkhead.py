@@ -4,7 +4,12 @@ _FILE = "hireliab/core/bulkhead.py"
 _DEADLINE = "hireliab/core/deadline.py"
 _CLOCK = "hireliab/core/clock.py"
 
-TESTS = ["tests/unit/core/test_bulkhead.py", "tests/unit/core/test_deadline.py", "tests/contract/test_clock.py", "tests/unit/core/test_threads.py"]
+TESTS = [
+    "tests/unit/core/test_bulkhead.py",
+    "tests/unit/core/test_deadline.py",
+    "tests/contract/test_clock.py",
+    "tests/unit/core/test_threads.py",
+]
 
 MUTANTS = [
     ("one too many", _FILE, "                if self._running < self.max_concurrent:\n                    self._running += 1\n                    taken", "                if self._running <= self.max_concurrent:\n                    self._running += 1\n                    taken"),

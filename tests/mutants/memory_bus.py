@@ -8,8 +8,14 @@ _FAULTY = "hireliab/_testing_bus.py"
 _FAULTS = "hireliab/_testing_faults.py"
 
 TESTS = [
-    "tests/unit/messaging/test_bus.py", "tests/unit/messaging/test_memory_bus.py", "tests/unit/test_testing_bus.py",
-    "tests/contract/test_message_bus.py", "tests/contract/test_message_bus_order.py", "-k", "not rabbitmq", "tests/property/test_bus_topics.py",
+    "tests/unit/messaging/test_bus.py",
+    "tests/unit/messaging/test_memory_bus.py",
+    "tests/unit/test_testing_bus.py",
+    "tests/contract/test_message_bus.py",
+    "tests/contract/test_message_bus_order.py",
+    "-k",
+    "not rabbitmq",
+    "tests/property/test_bus_topics.py",
 ]
 
 MUTANTS = [

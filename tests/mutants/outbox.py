@@ -1,7 +1,11 @@
 """Small breakages of outbox, inbox and spill; each must be caught by a unit test."""
 
-TESTS = ["tests/unit/messaging/test_outbox.py", "tests/unit/messaging/test_inbox.py", "tests/unit/messaging/test_spill_store.py",
-         "tests/unit/exchange/test_pipeline_events.py"]
+TESTS = [
+    "tests/unit/messaging/test_outbox.py",
+    "tests/unit/messaging/test_inbox.py",
+    "tests/unit/messaging/test_spill_store.py",
+    "tests/unit/exchange/test_pipeline_events.py",
+]
 
 _OUTBOX = "hireliab/messaging/outbox.py"
 _QUEUE = "hireliab/messaging/_outbox_queue.py"

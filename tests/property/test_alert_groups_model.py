@@ -124,7 +124,13 @@ class GroupsMachine(RuleBasedStateMachine):
 
     def is_forgotten(self, key, trouble):
         """Whether nobody remembers: all was told, long ago."""
-        if key in self.pending or trouble.happened or trouble.lost or not trouble.said or trouble.firing is not trouble.said[-1][1]:
+        if (
+            key in self.pending
+            or trouble.happened
+            or trouble.lost
+            or not trouble.said
+            or trouble.firing is not trouble.said[-1][1]
+        ):
             return False
         if trouble.keyed and trouble.firing:
             return self.now >= trouble.last_at + FORGET_AFTER

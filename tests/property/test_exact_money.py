@@ -40,9 +40,7 @@ def world(tmp_path, hostile_context):
     pipeline.stop()
 
 
-@settings(
-    max_examples=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(amount=numbers, price=numbers, word=st.sampled_from(["rest", "fill", "fill_answer_lost", "partial", "unfilled"]))
 def test_money_is_exact_from_the_caller_to_the_disk(world, amount, price, word):
     clock, exchange, pipeline, path = world

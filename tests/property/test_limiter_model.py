@@ -130,7 +130,9 @@ class LimiterAgainstModel(RuleBasedStateMachine):
         if hasattr(self, "limiter"):
             stats = self.limiter.stats()
             now = self.clock.monotonic()
-            assert sorted((w.per, w.used) for w in stats.windows) == sorted((p, self.used(now, p)) for _, _, p in self.limits)
+            assert sorted((w.per, w.used) for w in stats.windows) == sorted(
+                (p, self.used(now, p)) for _, _, p in self.limits
+            )
             assert stats.waiting == 0
 
 

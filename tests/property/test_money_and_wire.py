@@ -82,9 +82,7 @@ def test_sums_are_exact(many):
 def bench() -> tuple[Script, EnhancedNobitexAdapter]:
     clock = FakeClock()
     script = Script(clock)
-    adapter = EnhancedNobitexAdapter(
-        token=TOKEN, connection_pool=scripted_pool(script), rate_limits="off", clock=clock
-    )
+    adapter = EnhancedNobitexAdapter(token=TOKEN, connection_pool=scripted_pool(script), rate_limits="off", clock=clock)
 
     def echo(sent):
         body = json.loads(sent.body)
@@ -123,9 +121,9 @@ def test_the_bytes_of_an_order_are_exactly_the_quantised_numbers(amount, price, 
         assert PLAIN.fullmatch(sent[name])
         steps_sent = Fraction(sent[name]) / Fraction(step)
         assert steps_sent.denominator == 1
-        assert abs(Fraction(sent[name]) - Fraction(repr(given_number) if isinstance(given_number, float) else given_number)) < (
-            Fraction(step) * Fraction(1001, 1000)
-        )
+        assert abs(
+            Fraction(sent[name]) - Fraction(repr(given_number) if isinstance(given_number, float) else given_number)
+        ) < (Fraction(step) * Fraction(1001, 1000))
 
 
 @CHECK

@@ -10,7 +10,9 @@ ROOT = Path(__file__).parent.parent.parent
 def pages():
     """Every document that has code blocks, as paths from the project's folder."""
     found = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", ROOT / "benchmarks" / "README.rst"]
-    found += [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".rst", ".md") and "_build" not in path.parts]
+    found += [
+        path for path in (ROOT / "docs").rglob("*") if path.suffix in (".rst", ".md") and "_build" not in path.parts
+    ]
     return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 
@@ -32,7 +34,11 @@ def all_blocks(page):
                 number = end + 1
             continue
         named = re.match(r" *\.\. (?:code-block|code|sourcecode)::\s*(\S*)", line)
-        if not (named or (line.endswith("::") and not re.match(r" *\.\.( |$)", line)) or re.match(r" *\.\. parsed-literal", line)):
+        if not (
+            named
+            or (line.endswith("::") and not re.match(r" *\.\.( |$)", line))
+            or re.match(r" *\.\. parsed-literal", line)
+        ):
             continue
         indent = len(line) - len(line.lstrip())
         end = number

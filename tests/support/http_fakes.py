@@ -126,5 +126,3 @@ def at_write(error):
     """This exception comes out of the write itself."""
     error.at_write = True
     return error
-
-

@@ -61,7 +61,11 @@ class Script:
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
-        self.answers: dict[str, Any] = {"/v2/options": OPTIONS, "/v3/orderbook/": BOOK, "/v3/orderbook/BTCIRT": RIAL_BOOK}
+        self.answers: dict[str, Any] = {
+            "/v2/options": OPTIONS,
+            "/v3/orderbook/": BOOK,
+            "/v3/orderbook/BTCIRT": RIAL_BOOK,
+        }
         self.requests: list[Any] = []
         self.lock = threading.Lock()
 

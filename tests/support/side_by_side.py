@@ -30,11 +30,23 @@ PAGES = {
     "/500": ("500 Oops, sorry", b"x", []),
     "/304": ("304 Not Modified", b"", [("ETag", '"x"')]),
     "/299": ("299", b"no reason", []),
-    "/cookie": ("200 OK", b"", [("Set-Cookie", "a=1; Path=/"), ("Set-Cookie", "b=2; Path=/other"), ("Set-Cookie", "c=3; Secure")]),
+    "/cookie": (
+        "200 OK",
+        b"",
+        [("Set-Cookie", "a=1; Path=/"), ("Set-Cookie", "b=2; Path=/other"), ("Set-Cookie", "c=3; Secure")],
+    ),
     "/uncookie": ("200 OK", b"", [("Set-Cookie", "a=; Max-Age=0; Path=/")]),
     "/bad-cookie": ("200 OK", b"", [("Set-Cookie", "=;;;"), ("Set-Cookie", "x=1; domain=.other.example")]),
-    "/links": ("200 OK", b"", [("Link", '<https://x.example/?page=2>; rel="next", <https://x.example/?page=9>; rel="last"')]),
-    "/double": ("200 OK", b"", [("X-Twice", "1"), ("x-twice", "2"), ("X-Latin", "é"), ("X-Empty", ""), ("X-Space", "  a  ")]),
+    "/links": (
+        "200 OK",
+        b"",
+        [("Link", '<https://x.example/?page=2>; rel="next", <https://x.example/?page=9>; rel="last"')],
+    ),
+    "/double": (
+        "200 OK",
+        b"",
+        [("X-Twice", "1"), ("x-twice", "2"), ("X-Latin", "é"), ("X-Empty", ""), ("X-Space", "  a  ")],
+    ),
     "/folded": ("200 OK", b"", [("X-Folded", "one\r\n two"), ("X-After", "1")]),
     "/content-type": ("200 OK", b"x", [("Content-Type", ' Text/HTML ; Charset="UTF-8" ; x=y')]),
     "/chunked-1.0": ("200 OK", b"", [("Connection", "close")]),
@@ -56,9 +68,16 @@ def site(peer):
             if request.header("Authorization"):
                 peer.reply("200 OK", b"in")
             else:
-                peer.reply("401 Unauthorized", b"out", [("WWW-Authenticate", 'Digest realm="x", nonce="n", qop="auth", opaque="o"')])
+                peer.reply(
+                    "401 Unauthorized",
+                    b"out",
+                    [("WWW-Authenticate", 'Digest realm="x", nonce="n", qop="auth", opaque="o"')],
+                )
         elif path == "/chunked":
-            peer.send(head(headers=[("Transfer-Encoding", "chunked")]) + b"4\r\nwith\r\n5;ext=1\r\n more\r\n0\r\nX-Trailer: t\r\n\r\n")
+            peer.send(
+                head(headers=[("Transfer-Encoding", "chunked")])
+                + b"4\r\nwith\r\n5;ext=1\r\n more\r\n0\r\nX-Trailer: t\r\n\r\n"
+            )
         elif path == "/until-close":
             peer.send(head(headers=[("Content-Type", "text/plain")]) + b"until the end")
             return
@@ -69,7 +88,10 @@ def site(peer):
             peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" + head(headers=[("Content-Length", "2")]) + b"ok")
         else:
             status, body, headers = PAGES.get(path, ("200 OK", json.dumps({"path": path}).encode(), [("Server", "x")]))
-            headers = [(name, value.format(host=request.header("Host")) if name == "Location" else value) for name, value in headers]
+            headers = [
+                (name, value.format(host=request.header("Host")) if name == "Location" else value)
+                for name, value in headers
+            ]
             if request.method == "HEAD":
                 peer.send(head(status, [*headers, ("Content-Length", str(len(body)))]))
             elif status[:3] in ("204", "304"):
@@ -122,7 +144,13 @@ def on_the_wire(server):
     """Each request that arrived since the last time; the order of headers set apart."""
     requests_ = [
         # A digest holds random numbers.
-        (r.connection, r.method, r.target, sorted((k, "Digest" if v.startswith("Digest ") else v) for k, v in r.headers), r.body)
+        (
+            r.connection,
+            r.method,
+            r.target,
+            sorted((k, "Digest" if v.startswith("Digest ") else v) for k, v in r.headers),
+            r.body,
+        )
         for r in server.requests
     ]
     server.requests.clear()

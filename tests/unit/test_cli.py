@@ -77,7 +77,9 @@ def written(tmp_path_factory):
     file.bind(Account(venue="nobitex", host="example", identity="key 1234"))
     for row in ROWS.values():
         file.write(dataclasses.replace(row, state=State.SUBMITTING), cause="T3", barrier=False)
-        file.write(dataclasses.replace(row, version=2, updated=row.updated + 1.5), cause="T9 \x1b[31mlost", barrier=True)
+        file.write(
+            dataclasses.replace(row, version=2, updated=row.updated + 1.5), cause="T9 \x1b[31mlost", barrier=True
+        )
     partial = ROWS["partial"]
     fill = {"order_id": "17", "symbol": "BTC/USDT", "side": "sell", "price": Decimal(60000), "time": NOW}
     file.write_fills(
@@ -123,7 +125,9 @@ def test_the_list_shows_each_transaction_newest_first(folder, run):
     code, out, _ = run("transactions", "list")
     lines = out.splitlines()
     assert code == 0
-    assert [line[:26] for line in lines[3:8]] == [ROWS[name].txn_id for name in ("lost", "resting", "partial", "absent", "rejected")]
+    assert [line[:26] for line in lines[3:8]] == [
+        ROWS[name].txn_id for name in ("lost", "resting", "partial", "absent", "rejected")
+    ]
     assert re.search(r" 2 min +BTC/USDT +buy +limit +0.5 +0 +UNKNOWN +UNKNOWN +- +yes$", lines[3])
     assert re.search(r" 11 min +BTC/USDT +sell +limit +0.5 +0.2 +COMPLETED +PARTIAL +17$", lines[5])
     assert re.search(r" 9 days +BTC/USDT +buy +market +0.5 +0 +FAILED +REJECTED +-$", lines[7])
@@ -218,7 +222,9 @@ def test_export_writes_one_line_for_each_transaction(folder, run):
     partial = lines[2]
     assert [fill["amount"] for fill in partial["fills"]] == ["0.1", "0.1"]
     assert [entry["state"] for entry in partial["log"]] == ["SUBMITTING", "COMPLETED"]
-    assert "." not in re.sub(r'"(?:\\.|[^"\\])*"', "", re.sub(r'"(time|created|updated|sent_wall|watch_until)": [\d.]+|: 0\.0', "", out)), "money as a number"
+    assert "." not in re.sub(
+        r'"(?:\\.|[^"\\])*"', "", re.sub(r'"(time|created|updated|sent_wall|watch_until)": [\d.]+|: 0\.0', "", out)
+    ), "money as a number"
 
 
 def test_export_of_one_and_of_more_than_a_page(folder, run, monkeypatch):
@@ -235,7 +241,9 @@ def test_looking_changes_no_file(folder, run):
 
 
 def test_a_live_bot_is_named(folder, run):
-    (folder / "status.json").write_text(json.dumps({"pid": 4711, "state": "running", "updated": NOW, "started": NOW - 90}))
+    (folder / "status.json").write_text(
+        json.dumps({"pid": 4711, "state": "running", "updated": NOW, "started": NOW - 90})
+    )
     assert "a bot runs (process 4711)" in run("transactions", "list")[1]
     assert read_json(run, "transactions", "list")["bot"] == 4711
     assert "process 4711, running, started" in run("journal", "stats")[1]
@@ -337,8 +345,12 @@ def test_a_record_that_no_journal_holds_is_found(folder, run):
     assert "journal check" in err
 
 
-@pytest.mark.parametrize("content", [b"", b"hello " * 1000, b"SQLite format 3\x00" + b"\x00" * 84], ids=["empty", "text", "head"])
-@pytest.mark.parametrize("command", [["journal", "check"], ["journal", "stats"], ["transactions", "list"], ["transactions", "export"]])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello " * 1000, b"SQLite format 3\x00" + b"\x00" * 84], ids=["empty", "text", "head"]
+)
+@pytest.mark.parametrize(
+    "command", [["journal", "check"], ["journal", "stats"], ["transactions", "list"], ["transactions", "export"]]
+)
 def test_a_file_that_is_no_journal_is_one_line_and_exit_code_one(home, run, content, command):
     (home / "default").mkdir()
     (home / "default" / "journal.db").write_bytes(content)
@@ -372,7 +384,12 @@ def test_the_figures_of_a_journal(folder, run):
     assert found["files"]["journal.db"] == (folder / "journal.db").stat().st_size
     assert found["account"] == {"venue": "nobitex", "host": "example", "identity": "key 1234"}
     out = run("journal", "stats")[1]
-    for text in ("1, the oldest for 2 min, only a person can decide 1", "not halted", "16        abcde-01KAX", "9 days"):
+    for text in (
+        "1, the oldest for 2 min, only a person can decide 1",
+        "not halted",
+        "16        abcde-01KAX",
+        "9 days",
+    ):
         assert text in out
 
 
@@ -483,10 +500,34 @@ def test_a_bot_that_does_not_listen_has_its_command_withdrawn(owned, run):
     ("args", "asked"),
     [
         (
-            ["resolve", ROWS["lost"].txn_id, "--as", "completed", "--order-id", "19", "--evidence", "x", "--who", "sara"],
-            ("resolve", {"transaction_id": ROWS["lost"].txn_id, "as": "completed", "evidence": "x", "who": "sara", "order_id": "19", "filled": None}),
+            [
+                "resolve",
+                ROWS["lost"].txn_id,
+                "--as",
+                "completed",
+                "--order-id",
+                "19",
+                "--evidence",
+                "x",
+                "--who",
+                "sara",
+            ],
+            (
+                "resolve",
+                {
+                    "transaction_id": ROWS["lost"].txn_id,
+                    "as": "completed",
+                    "evidence": "x",
+                    "who": "sara",
+                    "order_id": "19",
+                    "filled": None,
+                },
+            ),
         ),
-        (["cancel", ROWS["resting"].txn_id, "--who", "sara"], ("cancel", {"transaction_id": ROWS["resting"].txn_id, "who": "sara"})),
+        (
+            ["cancel", ROWS["resting"].txn_id, "--who", "sara"],
+            ("cancel", {"transaction_id": ROWS["resting"].txn_id, "who": "sara"}),
+        ),
         (["adopt", "16", "--who", "sara"], ("adopt", {"order_id": "16", "who": "sara"})),
     ],
 )
@@ -507,7 +548,9 @@ def test_a_bot_is_asked_and_its_answer_is_shown(owned, run, monkeypatch, args, a
 
 
 def test_a_refusal_of_the_bot_is_exit_code_one(owned, run, monkeypatch):
-    monkeypatch.setattr(_operator_client, "ask", lambda *_, **__: {"ok": False, "error": "venue order 16: is transaction X"})
+    monkeypatch.setattr(
+        _operator_client, "ask", lambda *_, **__: {"ok": False, "error": "venue order 16: is transaction X"}
+    )
     code, out, err = run("transactions", "adopt", "16")
     assert (code, out) == (1, "")
     assert err == "hireliab: adopt: the bot refuses: venue order 16: is transaction X\n"
@@ -521,7 +564,10 @@ def test_a_cancel_that_is_not_verified_is_exit_code_one(owned, run, monkeypatch)
     assert "the bot goes on with it" in out
 
 
-@pytest.mark.parametrize(("orphans", "text"), [([], "has its transaction"), ([{"order_id": "16", "client_order_id": "abcde-X"}], "16        abcde-X")])
+@pytest.mark.parametrize(
+    ("orphans", "text"),
+    [([], "has its transaction"), ([{"order_id": "16", "client_order_id": "abcde-X"}], "16        abcde-X")],
+)
 def test_orphans_are_listed(owned, run, monkeypatch, orphans, text):
     monkeypatch.setattr(_operator_client, "ask", lambda *_, **__: {"ok": True, "answer": {"orphans": orphans}})
     code, out, _ = run("transactions", "sweep")
@@ -555,7 +601,10 @@ USAGE = {
     "id of other letters": (["transactions", "show", "تراکنش\x1b[31m"], "transactions list"),
     "id with a quote": (["transactions", "show", "' OR 1=1 --"], "transactions list"),
     "export of nothing": (["transactions", "export", "01KZZ"], "transactions list"),
-    "resolve of nothing": (["transactions", "resolve", "01KZZ", "--as", "failed", "--evidence", "x"], "transactions list"),
+    "resolve of nothing": (
+        ["transactions", "resolve", "01KZZ", "--as", "failed", "--evidence", "x"],
+        "transactions list",
+    ),
     "adopt of a word": (["transactions", "adopt", "sixteen"], "number"),
     "adopt of a minus": (["transactions", "adopt", "--", "-5"], "number"),
     "other name": (["transactions", "list", "--name", "defalt"], "known names: default"),
@@ -731,7 +780,11 @@ def on_a_terminal(columns, args, env, before=""):
     code = f"import sys; {before}from hireliab.cli import main; sys.exit(main({args!r}))"
     given = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=slave, stdout=slave, stderr=slave, env={**given, "TERM": "xterm-256color", **env}
+        [sys.executable, "-c", code],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**given, "TERM": "xterm-256color", **env},
     )
     os.close(slave)
     out = b""

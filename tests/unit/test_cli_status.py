@@ -157,7 +157,10 @@ def test_it_changes_nothing(folder, lock, run):
 
     def files():
         # filelock 3.13 touches the lock's file when it looks whether somebody has it.
-        return {path.name: (path.read_bytes(), path.name == "journal.lock" or path.stat().st_mtime_ns) for path in folder.iterdir()}
+        return {
+            path.name: (path.read_bytes(), path.name == "journal.lock" or path.stat().st_mtime_ns)
+            for path in folder.iterdir()
+        }
 
     before = files()
     run()

@@ -140,7 +140,13 @@ def test_an_interruption_is_one_line(wanted, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("given", "near"),
-    [(["--chek"], "'--check'"), (["--dryrun"], "'--dry-run'"), (["--che"], "'--check'"), (["--check=1"], None), (["rich"], None)],
+    [
+        (["--chek"], "'--check'"),
+        (["--dryrun"], "'--dry-run'"),
+        (["--che"], "'--check'"),
+        (["--check=1"], None),
+        (["rich"], None),
+    ],
 )
 def test_an_unknown_option_is_one_line_with_the_near_miss(given, near, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -263,7 +269,10 @@ def test_a_part_that_works_is_a_row_with_yes(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ImportError("libssl.so.1: cannot open\nshared object file"), "no: ImportError: libssl.so.1: cannot open shared object file"),
+        (
+            ImportError("libssl.so.1: cannot open\nshared object file"),
+            "no: ImportError: libssl.so.1: cannot open shared object file",
+        ),
         (parts.Failed("a table has no cells"), "no: Failed: a table has no cells"),
         (SystemExit(3), "no: SystemExit: 3"),
     ],

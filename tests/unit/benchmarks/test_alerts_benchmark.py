@@ -30,7 +30,9 @@ def found():
             for name in (SPOOLED, *PEERS)
             for hung in (0, 6)
         ],
-        bursts=[Burst(name=name, calls=10, seconds=1.0, grown_mib=1.0, sends=1, problem="") for name in (*HIRELIAB, POOL)],
+        bursts=[
+            Burst(name=name, calls=10, seconds=1.0, grown_mib=1.0, sends=1, problem="") for name in (*HIRELIAB, POOL)
+        ],
     )
 
 

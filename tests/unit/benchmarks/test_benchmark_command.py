@@ -212,7 +212,10 @@ def test_a_report_is_rebuilt_from_several_files_without_measuring(reported, tmp_
     assert "--quick: " in out
     found = json.loads((tmp_path / "both.json").read_text())
     assert [run["benchmarks"] for run in found["runs"]] == [["first"], ["second"]]
-    assert (tmp_path / "t.csv").read_text().splitlines()[1:] == ["-,first,speed,,2,>= 1,yes", "-,second,speed,,2,>= 1,yes"]
+    assert (tmp_path / "t.csv").read_text().splitlines()[1:] == [
+        "-,first,speed,,2,>= 1,yes",
+        "-,second,speed,,2,>= 1,yes",
+    ]
     assert command_line.main(["second", "--from", both]) == 0
     assert "a line of first" not in capsys.readouterr().out
 
@@ -229,7 +232,12 @@ def test_files_that_are_no_reports_are_refused(reported, tmp_path, capsys):
     reported()
     file = tmp_path / "f.json"
     assert "f.json: No such file or directory" in refused(capsys, "--from", str(file))
-    for text, why in (("{", "f.json: "), ("[]", "schema 1, but None"), ('{"schema": 2}', "but 2"), ('{"schema": 1}', "no 'runs'")):
+    for text, why in (
+        ("{", "f.json: "),
+        ("[]", "schema 1, but None"),
+        ('{"schema": 2}', "but 2"),
+        ('{"schema": 1}', "no 'runs'"),
+    ):
         file.write_text(text)
         assert why in refused(capsys, "--from", str(file))
     file.write_bytes(b"\xff\xfe")

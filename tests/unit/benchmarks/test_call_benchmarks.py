@@ -1,6 +1,5 @@
 """What the benchmarks of single calls count, and what they do not."""
 
-
 from benchmarks import _calls
 from benchmarks._calls import Subject
 from benchmarks.harness import Spread
@@ -41,11 +40,21 @@ def cost(name, ns, ratio=None, problem=""):
 
 
 def test_goals_are_held_to_the_medians_and_to_what_counts():
-    costs = [cost("bare", 40), cost("hireliab", 100, 2.5), cost("peer", 1000, 25.0), cost("idle", 9, 0.2, "did nothing")]
+    costs = [
+        cost("bare", 40),
+        cost("hireliab", 100, 2.5),
+        cost("peer", 1000, 25.0),
+        cost("idle", 9, 0.2, "did nothing"),
+    ]
     assert _calls.bare_goal("a call", costs, "hireliab", most=2).reached is False
     assert _calls.bare_goal("a call", costs, "hireliab", most=3).measured == "2.5 x its time"
     found = _calls.peer_goal("a call", costs, "hireliab", "peer", least=10)
-    assert (found.what, found.wanted, found.measured, found.reached) == ("a call: against peer", ">= 10.0 x", "10.0 x", True)
+    assert (found.what, found.wanted, found.measured, found.reached) == (
+        "a call: against peer",
+        ">= 10.0 x",
+        "10.0 x",
+        True,
+    )
     assert _calls.peer_goal("a call", costs, "hireliab", "idle", least=1).reached is None
     assert _calls.peer_goal("a call", costs, "hireliab", "missing", least=1).reached is None
     assert _calls.peer_goal("a call", costs, "idle", "peer", least=1).reached is None

@@ -67,7 +67,9 @@ def test_too_few_orders_decided_in_time_over_all_campaigns_of_a_profile_is_a_vio
 
 
 def test_a_shard_that_could_not_run_shows_its_last_words():
-    broken = crash.Outcome(shard=crash.Shard(stage="storm", profile="default", seed=5, kills=10), code=2, text=["no fork()"])
+    broken = crash.Outcome(
+        shard=crash.Shard(stage="storm", profile="default", seed=5, kills=10), code=2, text=["no fork()"]
+    )
     lines, _ = crash.summary([broken], seed=5, seconds=60.0)
     assert "no fork()" in lines
 

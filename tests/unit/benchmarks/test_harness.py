@@ -55,9 +55,7 @@ def test_a_rate_is_operations_by_wall_time_with_median_least_and_most():
     assert rate.text() == "40 (20-80)"
 
 
-@pytest.mark.parametrize(
-    ("percent", "expected"), [(50, 50), (95, 95), (99, 99), (100, 100), (0, 1), (99.5, 100)]
-)
+@pytest.mark.parametrize(("percent", "expected"), [(50, 50), (95, 95), (99, 99), (100, 100), (0, 1), (99.5, 100)])
 def test_percentiles_are_by_nearest_rank(percent, expected):
     assert harness.percentile(range(1, 101), percent) == expected
 

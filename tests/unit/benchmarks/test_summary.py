@@ -38,7 +38,10 @@ def rows_of(name, figures):
 
 
 def test_a_rate_is_compared_with_each_peer_and_takes_its_goal():
-    part = {"part": "GET", "results": [result("hireliab Session", 300.0), result("requests", 100.0), result("fast", 600.0)]}
+    part = {
+        "part": "GET",
+        "results": [result("hireliab Session", 300.0), result("requests", 100.0), result("fast", 600.0)],
+    }
     figures = {"goals": [goal("GET: against requests", False, ">= 4 x"), goal("alone")], "parts": [part]}
     assert rows_of("http", figures) == [
         ("GET", "requests", 3.0, "300 calls/s", ">= 4 x", False),
@@ -55,14 +58,22 @@ def test_what_does_not_count_is_not_compared():
 
 
 def test_hireliabs_own_variants_are_no_peers():
-    part = {"part": "GET", "results": [result("hireliab Session", 3.0), result("hireliab Session, pooled and guarded", 1.0)]}
+    part = {
+        "part": "GET",
+        "results": [result("hireliab Session", 3.0), result("hireliab Session, pooled and guarded", 1.0)],
+    }
     assert rows_of("http", {"goals": [], "parts": [part]}) == []
 
 
 def test_a_cost_is_compared_by_time_and_with_the_bare_call_by_the_median_of_the_rounds():
     figures = {
         "goals": [goal("a success at once: against bare", True, "<= 5.0 x its time")],
-        "good": [cost("bare", 50), cost("a wrapper that only forwards", 90, 1.8), cost("hireliab", 100, 2.5), cost("x", 400, 8)],
+        "good": [
+            cost("bare", 50),
+            cost("a wrapper that only forwards", 90, 1.8),
+            cost("hireliab", 100, 2.5),
+            cost("x", 400, 8),
+        ],
         "third": [cost("hireliab", 2000.0), cost("x", 1000.0, 0.5)],
     }
     assert rows_of("retry", figures) == [
@@ -95,21 +106,28 @@ def test_figures_that_cannot_be_read_cost_no_other_benchmark_its_rows():
 
 
 @pytest.mark.parametrize(
-    ("nanoseconds", "text"), [(7.4, "7 ns"), (999.4, "999 ns"), (999.6, "1 us"), (14_000, "14 us"), (4.02e9, "4.02 s"), (118_500, "118 us")]
+    ("nanoseconds", "text"),
+    [(7.4, "7 ns"), (999.4, "999 ns"), (999.6, "1 us"), (14_000, "14 us"), (4.02e9, "4.02 s"), (118_500, "118 us")],
 )
 def test_a_duration_has_the_unit_that_fits(nanoseconds, text):
     assert _rows.duration(nanoseconds) == text
 
 
 @pytest.mark.parametrize(
-    ("ratio", "text"), [(0.0111, "0.011 x"), (0.98, "0.98 x"), (0.999, "1.00 x"), (20.44, "20.4 x"), (33_929, "33,929 x")]
+    ("ratio", "text"),
+    [(0.0111, "0.011 x"), (0.98, "0.98 x"), (0.999, "1.00 x"), (20.44, "20.4 x"), (33_929, "33,929 x")],
 )
 def test_a_ratio_has_the_digits_that_fit(ratio, text):
     assert _summary.times(ratio) == text
 
 
 def test_the_table_counts_goals_and_losses_and_has_the_ratios_first():
-    rows = [row(None, True, ">= 1", what="a goal alone"), row(0.5, False, ">= 1 x"), row(3.0), row(None, None, ">= 1", what="x")]
+    rows = [
+        row(None, True, ">= 1", what="a goal alone"),
+        row(0.5, False, ">= 1 x"),
+        row(3.0),
+        row(None, None, ">= 1", what="x"),
+    ]
     lines = _summary.lines(rows)
     assert "3 goals: 1 reached, 1 missed, 1 not measured" in lines
     assert "2 comparisons: hireliab is slower in 1 of them (below 1 x)" in lines

@@ -27,7 +27,11 @@ def traded(exchange, number=1, **changes):
     state = exchange.place(f"c-{number}", "buy", amount_of(number))
     exchange.read(state.order_id)
     told = Outcome(
-        key=key_of(number), client_order_id=f"c-{number}", order_id=state.order_id, filled=state.filled, verdict=COMPLETED
+        key=key_of(number),
+        client_order_id=f"c-{number}",
+        order_id=state.order_id,
+        filled=state.filled,
+        verdict=COMPLETED,
     )
     return dataclasses.replace(told, **changes)
 
@@ -165,7 +169,12 @@ def test_the_stub_lists_what_is_newer_and_finds_by_our_own_id():
 
 def test_the_process_that_is_killed_sees_nothing_and_gets_no_answer():
     adapter = DeafAdapter(config={"token": "t", "base_url": "http://127.0.0.1:9"})
-    reads = (adapter.find_by_id("1"), adapter.find_by_client_id("c"), adapter.list_orders_since("0"), adapter.list_open_orders())
+    reads = (
+        adapter.find_by_id("1"),
+        adapter.find_by_client_id("c"),
+        adapter.list_orders_since("0"),
+        adapter.list_open_orders(),
+    )
     assert all(isinstance(read, Unavailable) for read in reads)
 
     class Answering:
@@ -265,12 +274,21 @@ def test_goals_that_are_reached():
     [
         ({"speed": {Cell(OURS, 32, 0.0): 999}}, "orders/s, 32 threads, 0 ms"),
         ({"speed": {Cell("DBOS", 32, 0.0): 101}}, "orders/s, 32 threads, 0 ms, as a multiple of DBOS as shipped"),
-        ({"speed": {Cell("DBOS WAL+FULL", 32, 0.0): 151}}, "orders/s, 32 threads, 0 ms, as a multiple of DBOS set to WAL+FULL"),
+        (
+            {"speed": {Cell("DBOS WAL+FULL", 32, 0.0): 151}},
+            "orders/s, 32 threads, 0 ms, as a multiple of DBOS set to WAL+FULL",
+        ),
         ({"syncs": {(OURS, 1): 2.01, (OURS, 32): 0.1}}, "fdatasync for each order, 1 thread"),
         ({"syncs": {(OURS, 1): 2.0, (OURS, 32): 0.51}}, "fdatasync for each order, 32 threads"),
         ({"disk": result(5000, p50=0.14)}, "p50 of added latency, 1 thread, 0 ms"),
-        ({"flight": Flight(number=10, rss_each=65 * 1024.0, threads_beside=3, problem="")}, "RSS for each of 10 in flight"),
-        ({"flight": Flight(number=10, rss_each=9.0, threads_beside=4, problem="")}, "threads beside one for each of them"),
+        (
+            {"flight": Flight(number=10, rss_each=65 * 1024.0, threads_beside=3, problem="")},
+            "RSS for each of 10 in flight",
+        ),
+        (
+            {"flight": Flight(number=10, rss_each=9.0, threads_beside=4, problem="")},
+            "threads beside one for each of them",
+        ),
     ],
 )
 def test_a_goal_that_is_just_missed_is_missed(changes, which):

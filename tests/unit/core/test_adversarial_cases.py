@@ -252,7 +252,13 @@ def test_the_tripping_call_raises_with_its_own_traceback(clock):
 
 @pytest.mark.parametrize(
     ("share", "calls", "bad", "state"),
-    [(0.5, 100, 49, "closed"), (0.5, 100, 50, "open"), (0.1, 30, 2, "closed"), (0.1, 30, 3, "open"), (0.3, 10, 3, "open")],
+    [
+        (0.5, 100, 49, "closed"),
+        (0.5, 100, 50, "open"),
+        (0.1, 30, 2, "closed"),
+        (0.1, 30, 3, "open"),
+        (0.3, 10, 3, "open"),
+    ],
 )
 def test_a_share_is_reached_and_not_passed(clock, share, calls, bad, state):
     breaker = CircuitBreaker(
@@ -550,7 +556,24 @@ def test_the_pipeline_finds_an_order_that_is_indexed_three_seconds_late(tmp_path
 
 # -- what the server asks for (22) ----------------------------------------------------------------------------------
 
-HINTS = [0, 0.0, -0.0, -1, math.nan, math.inf, 1e309, 1e308, 10**400, -(10**400), 3 * 86400, "120", b"1", None, True, [5]]
+HINTS = [
+    0,
+    0.0,
+    -0.0,
+    -1,
+    math.nan,
+    math.inf,
+    1e309,
+    1e308,
+    10**400,
+    -(10**400),
+    3 * 86400,
+    "120",
+    b"1",
+    None,
+    True,
+    [5],
+]
 
 
 def throttled(hint):
@@ -613,7 +636,11 @@ def test_a_retry_after_header_is_seconds_in_bounds_whatever_it_says(header, seco
         assert error.retry_after == seconds
 
 
-@pytest.mark.parametrize("back_off", [-1, math.nan, math.inf, 10**400, -(10**5000), True, None, [], {}, "NaN", "1e309"], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "back_off",
+    [-1, math.nan, math.inf, 10**400, -(10**5000), True, None, [], {}, "NaN", "1e309"],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_senseless_back_off_leaves_the_header_to_decide(back_off):
     payload = {"code": "TooManyRequests", "backOff": back_off}
     for headers, seconds in (({}, DEFAULT_BACKOFF), ({"Retry-After": "120"}, 120), ({"Retry-After": "0"}, 0)):
@@ -725,7 +752,12 @@ def test_a_forked_child_calls_through_a_policy_whose_locks_another_thread_holds(
     limiter = RateLimiter(name="l", limit=9, per=60.0, clock=clock)
     budget = RetryBudget(target="t", clock=clock)
     policy = Policy(
-        name="p", breaker=breaker, bulkhead=bulkhead, limiter=limiter, retry=Retry(wait=0, budget=budget, clock=clock), clock=clock
+        name="p",
+        breaker=breaker,
+        bulkhead=bulkhead,
+        limiter=limiter,
+        retry=Retry(wait=0, budget=budget, clock=clock),
+        clock=clock,
     )
     held, leave = threading.Event(), threading.Event()
 
@@ -862,5 +894,7 @@ def test_a_guarded_function_goes_to_a_spawned_process_by_its_name_and_a_part_doe
         Bulkhead(name="b", max_concurrent=1),
         RetryBudget(target="t"),
     ):
-        with pytest.raises((TypeError, AttributeError)):  # two processes that believe to share one are worse than an error
+        with pytest.raises(
+            (TypeError, AttributeError)
+        ):  # two processes that believe to share one are worse than an error
             pickle.dumps(part)

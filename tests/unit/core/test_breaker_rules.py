@@ -382,8 +382,16 @@ def test_metrics_only_tells_and_refuses_nothing(make):
     breaker = make(mode="metrics_only", listeners=[events.append])
     run(breaker, bad=7)
     stats = breaker.stats()
-    assert (stats.state, stats.trips, stats.rejected, stats.failures, stats.retry_after) == ("metrics-only", 2, 0, 1, 0.0)
-    assert [(e.old, e.new, e.reason) for e in events] == [("metrics-only", "metrics-only", "would open: failures in a row: 3")] * 2
+    assert (stats.state, stats.trips, stats.rejected, stats.failures, stats.retry_after) == (
+        "metrics-only",
+        2,
+        0,
+        1,
+        0.0,
+    )
+    assert [(e.old, e.new, e.reason) for e in events] == [
+        ("metrics-only", "metrics-only", "would open: failures in a row: 3")
+    ] * 2
     assert events[0].last_error == "Boom: boom"
     breaker.reset()
     assert breaker.stats().failures == 0
@@ -579,7 +587,9 @@ def test_ctrl_c_in_a_result_predicate_gives_the_probe_back(make, clock):
     assert (breaker.state, breaker.stats().probes) == ("half-open", 0)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), type("Timeout", (BaseException,), {})()])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), type("Timeout", (BaseException,), {})()]
+)
 @pytest.mark.parametrize("settings", [{}, {"failure_share": 0.1, "min_calls": 1}])
 def test_a_decorated_function_lets_interrupts_through_uncounted(make, clock, error, settings):
     breaker = make(failure_threshold=1, **settings)
@@ -761,7 +771,10 @@ def test_a_listener_that_comes_later_hears_of_calls_and_one_that_left_does_not(m
 FUNCTIONS = [
     (lambda: ("none",), [((), {})]),
     (lambda a, b=2: (a, b), [((1,), {}), ((1, 3), {}), ((), {"b": 5, "a": 4})]),
-    (lambda a, /, b, *c, d=4, e, **f: (a, b, c, d, e, f), [((1, 2, 3, 4), {"e": 5, "a": 6, "g": 7}), ((1,), {"b": 2, "e": 3})]),
+    (
+        lambda a, /, b, *c, d=4, e, **f: (a, b, c, d, e, f),
+        [((1, 2, 3, 4), {"e": 5, "a": 6, "g": 7}), ((1,), {"b": 2, "e": 3})],
+    ),
     (lambda *, k=[]: (k,), [((), {}), ((), {"k": 1})]),  # the very object must arrive
     (lambda *args: args, [((), {}), ((1, 2), {})]),
     (lambda **kwargs: kwargs, [((), {"func": 1, "GATE": 2, "args": 3})]),
@@ -772,7 +785,11 @@ FUNCTIONS = [
 ]
 
 
-@pytest.mark.parametrize("settings", [{}, {"failure_share": 0.5}, {"is_bad_result": lambda result: False}], ids=["row", "window", "slow path"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"failure_share": 0.5}, {"is_bad_result": lambda result: False}],
+    ids=["row", "window", "slow path"],
+)
 @pytest.mark.parametrize(("func", "calls"), FUNCTIONS)
 def test_a_wrapper_passes_on_what_the_function_takes(make, settings, func, calls):
     guarded = make(**settings)(func)
@@ -885,7 +902,11 @@ def test_a_coarse_clock_that_starts_at_zero():
     assert breaker.state == "closed"
 
 
-@pytest.mark.parametrize("settings", [{}, {"failure_share": 0.5}, {"is_bad_result": lambda result: False}], ids=["row", "window", "slow path"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"failure_share": 0.5}, {"is_bad_result": lambda result: False}],
+    ids=["row", "window", "slow path"],
+)
 def test_fifty_calls_are_inside_at_once(make, settings):
     inside = threading.Barrier(50)
     guarded = make(**settings)(lambda: inside.wait(JOIN_TIMEOUT) >= 0)
@@ -938,7 +959,9 @@ def test_refusals_of_many_threads_are_all_counted(make):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer here")
 @pytest.mark.parametrize("settings", [{}, {"failure_share": 0.9, "min_calls": 5}], ids=["row", "window"])
 def test_a_signal_handler_that_calls_the_breaker_while_it_is_inside_does_not_hang(settings):
-    breaker = CircuitBreaker(failure_threshold=3, reset_timeout=0, half_open_max_requests=2, success_threshold=2, **settings)
+    breaker = CircuitBreaker(
+        failure_threshold=3, reset_timeout=0, half_open_max_requests=2, success_threshold=2, **settings
+    )
     guarded = breaker(lambda error: fail() if error else None)
     entries = []
 

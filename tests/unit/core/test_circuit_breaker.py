@@ -77,7 +77,10 @@ def is_refused(breaker):
 
 
 def test_a_closed_circuit_passes_arguments_and_result(make):
-    assert make().execute(lambda *a, **k: (a, k), 1, func=2, name="x", self=3) == ((1,), {"func": 2, "name": "x", "self": 3})
+    assert make().execute(lambda *a, **k: (a, k), 1, func=2, name="x", self=3) == (
+        (1,),
+        {"func": 2, "name": "x", "self": 3},
+    )
 
 
 def test_it_opens_at_the_threshold_and_not_before(make):
@@ -130,8 +133,16 @@ def test_the_refusal_says_when_and_why_and_either_except_clause_catches_it(make,
     error = caught.value
     assert isinstance(error, errors.CircuitOpenError)
     assert isinstance(error, errors.NotSentError)
-    assert (error.name, error.state, error.retry_after, error.last_error) == ("api", "open", 6.0, "Boom: no route to host")
-    assert str(error) == "circuit breaker 'api': open after Boom: no route to host, the call was not made; try again in 6.0 s"
+    assert (error.name, error.state, error.retry_after, error.last_error) == (
+        "api",
+        "open",
+        6.0,
+        "Boom: no route to host",
+    )
+    assert (
+        str(error)
+        == "circuit breaker 'api': open after Boom: no route to host, the call was not made; try again in 6.0 s"
+    )
     assert not error.retryable
 
 
@@ -456,7 +467,14 @@ def test_only_the_first_word_on_a_permit_counts(make):
 
 # -- what counts ----------------------------------------------------------------------------------------------------
 
-COUNTED = [Boom(), errors.ConnectError(), errors.ResponseTimeoutError(), errors.ResponseLostError(), TimeoutError(), OSError()]
+COUNTED = [
+    Boom(),
+    errors.ConnectError(),
+    errors.ResponseTimeoutError(),
+    errors.ResponseLostError(),
+    TimeoutError(),
+    OSError(),
+]
 GOOD = [
     errors.OrderRejectedError(),
     errors.InsufficientFundsError(),
@@ -826,7 +844,12 @@ def test_thresholds_can_be_changed_and_are_checked(make):
     with pytest.raises(Boom):
         breaker.execute(fail)
     assert breaker.stats().retry_after == 2.0
-    for setting, value in [("fail_max", 0), ("failure_threshold", True), ("reset_timeout", math.nan), ("success_threshold", 0)]:
+    for setting, value in [
+        ("fail_max", 0),
+        ("failure_threshold", True),
+        ("reset_timeout", math.nan),
+        ("success_threshold", 0),
+    ]:
         with pytest.raises(errors.ConfigError):
             setattr(breaker, setting, value)
 
@@ -1114,9 +1137,7 @@ def test_a_signal_handler_between_two_steps_of_an_admission_takes_no_extra_probe
 
 def test_a_transition_from_a_state_that_is_gone_does_nothing():
     events = []
-    machine = Machine(
-        name="m", fail_max=1, reset_timeout=1.0, success_threshold=1, most_probes=1, put=events.append
-    )
+    machine = Machine(name="m", fail_max=1, reset_timeout=1.0, success_threshold=1, most_probes=1, put=events.append)
     stale = machine.gate
     machine.force(ISOLATED, 0.0)
     # What is left of a transition that a signal handler came before.

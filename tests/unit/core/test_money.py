@@ -57,7 +57,15 @@ def test_zero_and_less_are_not_positive(given):
 
 @pytest.mark.parametrize(
     ("number", "plain"),
-    [("1E+3", "1000"), ("1E-8", "0.00000001"), ("0E-10", "0"), ("-0", "0"), ("1.500", "1.5"), ("100", "100"), ("-2.50", "-2.5")],
+    [
+        ("1E+3", "1000"),
+        ("1E-8", "0.00000001"),
+        ("0E-10", "0"),
+        ("-0", "0"),
+        ("1.500", "1.5"),
+        ("100", "100"),
+        ("-2.50", "-2.5"),
+    ],
 )
 def test_text_is_plain_digits(number, plain):
     assert money.text(Decimal(number)) == plain

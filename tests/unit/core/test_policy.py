@@ -197,7 +197,11 @@ def test_the_breaker_judges_results_and_tells_its_listeners_of_calls(make, clock
             told.append(str(new))
 
     breaker = CircuitBreaker(
-        name="b", failure_threshold=1, is_bad_result=lambda result: result == "busy", listeners=[Listener()], clock=clock
+        name="b",
+        failure_threshold=1,
+        is_bad_result=lambda result: result == "busy",
+        listeners=[Listener()],
+        clock=clock,
     )
     bulkhead = Bulkhead(name="b", max_concurrent=1) if waits else None
     limiter = RateLimiter(name="b", limit=10, per=1.0, clock=clock) if waits else None
@@ -438,10 +442,10 @@ def test_methods_of_every_kind_can_be_decorated(make, parts):
 
 
 def test_it_explains_its_order_in_words(make, parts):
-    policy = make(
-        idempotent=True, fallback=print, fallback_on=ValueError, deadline=5, weight=2, **parts
-    )
-    assert policy.explain() == """\
+    policy = make(idempotent=True, fallback=print, fallback_on=ValueError, deadline=5, weight=2, **parts)
+    assert (
+        policy.explain()
+        == """\
 policy 'orders', from the outside in:
 1. fallback: answers instead after ValueError
 2. deadline: 5 s for everything below
@@ -451,6 +455,7 @@ policy 'orders', from the outside in:
 6. rate limiter 'minute': weight 2 in the normal lane, waits at most 1 s
 7. circuit breaker 'placing', admission: counts how the call ends
 8. the function, which may be called twice"""
+    )
     assert make().explain() == "policy 'orders', from the outside in:\n1. the function"
 
 

@@ -95,7 +95,9 @@ def run(retrying, *words):
 # -- what is retried --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [ConnectError("x"), PoolTimeoutError("x"), RateLimitedError("x"), ThrottledError("x")])
+@pytest.mark.parametrize(
+    "error", [ConnectError("x"), PoolTimeoutError("x"), RateLimitedError("x"), ThrottledError("x")]
+)
 def test_an_error_that_proves_that_nothing_happened_is_retried_by_default(make, error):
     assert run(make(), error, error, "done") == ("done", 3)
 
@@ -137,7 +139,9 @@ def test_on_may_be_a_callable_that_takes_the_exception(make):
     assert run(reads, no, 7) == (no, 1)
 
 
-@pytest.mark.parametrize("error", [CircuitOpenError(retry_after=1.0), BulkheadFullError("x"), DeadlineExceededError("x")])
+@pytest.mark.parametrize(
+    "error", [CircuitOpenError(retry_after=1.0), BulkheadFullError("x"), DeadlineExceededError("x")]
+)
 def test_a_wide_net_does_not_catch_what_fails_again_at_once(make, error):
     for wide in (Exception, HireliabError, NotSentError):
         assert run(make(on=wide, idempotent=True), error, 7) == (error, 1)

@@ -624,7 +624,10 @@ def test_an_error_that_nobody_foresaw_poisons_and_leaves_nobody_waiting(tmp_path
     assert file.poisoned
     assert file.close()
     texts = [(record.levelno, record.getMessage()) for record in caplog.records]
-    assert (logging.CRITICAL, f"{file.path}: the writer ended: [Errno 5] Input/output error; no order is sent any more") in texts
+    assert (
+        logging.CRITICAL,
+        f"{file.path}: the writer ended: [Errno 5] Input/output error; no order is sent any more",
+    ) in texts
     assert [text for level, text in texts if level == logging.ERROR and text.startswith("the third: was not written: ")]
     monkeypatch.undo()
     again = make(tmp_path / "a.db")

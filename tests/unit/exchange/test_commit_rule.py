@@ -232,5 +232,7 @@ def test_the_goal_and_the_deadline_are_in_the_journal(clock, exchange, make, tmp
     journal.open()
     row = journal.get(transaction.id)
     journal.close()
-    assert dataclasses.replace(row, version=0, updated=0) == dataclasses.replace(transaction.record, version=0, updated=0)
+    assert dataclasses.replace(row, version=0, updated=0) == dataclasses.replace(
+        transaction.record, version=0, updated=0
+    )
     assert (row.timeout, row.deadline) == (50.0, row.baseline_time + 50.0)

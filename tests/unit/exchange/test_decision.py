@@ -169,7 +169,9 @@ def test_a_restored_journal_finds_the_orders_that_it_does_not_know(clock, exchan
     finish(clock, first, market(first))
     strange = orphan(exchange, first)
     foreign = exchange._accept(
-        Order(symbol="BTC/USDT", side="buy", type="limit", amount=Decimal(1), price=Decimal(100), client_order_id="me-1"),
+        Order(
+            symbol="BTC/USDT", side="buy", type="limit", amount=Decimal(1), price=Decimal(100), client_order_id="me-1"
+        ),
         "rest",
     )
     first.stop()
@@ -252,7 +254,9 @@ def test_an_adopted_order_that_is_not_live_yet_is_looked_after(clock, exchange, 
 
 def test_a_foreign_order_and_one_that_is_known_are_not_adopted(clock, exchange, pipeline):
     foreign = exchange._accept(
-        Order(symbol="BTC/USDT", side="buy", type="limit", amount=Decimal(1), price=Decimal(100), client_order_id="me-1"),
+        Order(
+            symbol="BTC/USDT", side="buy", type="limit", amount=Decimal(1), price=Decimal(100), client_order_id="me-1"
+        ),
         "rest",
     )
     with pytest.raises(InvalidOrderError, match="only an order of this pipeline's"):

@@ -271,7 +271,9 @@ def test_capabilities_tell_when_a_late_request_is_dead():
 
 def test_an_order_is_sent_as_it_was_quantised_and_its_answer_is_the_state():
     bench = Bench()
-    prepared = bench.adapter.prepare(limit(symbol="btc-usdt", amount=Decimal("0.0012345678"), price=Decimal("49999.126")))
+    prepared = bench.adapter.prepare(
+        limit(symbol="btc-usdt", amount=Decimal("0.0012345678"), price=Decimal("49999.126"))
+    )
     assert prepared.order == limit(amount=Decimal("0.001234"), price=Decimal("49999.13"))
     assert bench.script.bodies(ADD) == []
     state = prepared.submit(nothing)
@@ -359,13 +361,17 @@ def rial(price: str, **fields) -> Order:
     return limit(symbol="BTC/IRT", price=Decimal(price), **fields)
 
 
-@pytest.mark.parametrize("price", ["5000000000", "500000000000", "400000000000", "600000000000", "4166666670", "6250000000"])
+@pytest.mark.parametrize(
+    "price", ["5000000000", "500000000000", "400000000000", "600000000000", "4166666670", "6250000000"]
+)
 def test_a_price_that_looks_like_toman_is_refused_with_the_reason(price):
     with pytest.raises(InvalidOrderError, match="rial.*toman"):
         Bench().adapter.prepare(rial(price))
 
 
-@pytest.mark.parametrize("price", ["50000000000", "45000000000", "399999999990", "600000000010", "4166666660", "6250000010"])
+@pytest.mark.parametrize(
+    "price", ["50000000000", "45000000000", "399999999990", "600000000010", "4166666660", "6250000010"]
+)
 def test_a_price_that_is_merely_far_away_is_left_to_the_venue(price):
     Bench().adapter.prepare(rial(price)).abandon()
 
@@ -856,7 +862,10 @@ def test_a_trade_between_two_own_orders_is_listed_for_each_of_them():
     page = fills(5, 5, has_next=False)
     page["trades"][1].update(orderId=8, type="sell")
     bench.script.answers[FILLS] = [page]
-    assert {(fill.order_id, fill.side) for fill in bench.adapter.list_fills_since(at(0)).fills} == {("7", "buy"), ("8", "sell")}
+    assert {(fill.order_id, fill.side) for fill in bench.adapter.list_fills_since(at(0)).fills} == {
+        ("7", "buy"),
+        ("8", "sell"),
+    }
 
 
 def test_fills_without_an_end_are_unavailable():
@@ -921,7 +930,10 @@ def test_whether_listings_show_client_ids_is_learnt_from_an_own_closed_order():
         assert bench.adapter.capabilities.listing_shows_client_id is None  # it is open
         bench.script.answers[LIST] = {
             "status": "ok",
-            "orders": [order_row(id=99, status="Done", clientOrderId=None), order_row(id=100, status="Done", clientOrderId=shown)],
+            "orders": [
+                order_row(id=99, status="Done", clientOrderId=None),
+                order_row(id=100, status="Done", clientOrderId=shown),
+            ],
         }
         bench.adapter.list_orders_since("0")
         assert bench.adapter.capabilities.listing_shows_client_id is expected
@@ -931,7 +943,10 @@ def test_whether_listings_show_client_ids_is_learnt_from_an_own_closed_order():
 
 def test_market_data_is_book_last_price_and_statistics():
     bench = Bench()
-    bench.script.answers["/market/stats"] = {"status": "ok", "stats": {"btc-usdt": {"dayHigh": "51000", "isClosed": False}}}
+    bench.script.answers["/market/stats"] = {
+        "status": "ok",
+        "stats": {"btc-usdt": {"dayHigh": "51000", "isClosed": False}},
+    }
     data = bench.adapter.get_market_data("btcusdt")
     assert (data.symbol, data.best_ask, data.best_bid, data.last_price) == ("BTC/USDT", 50010, 49990, 50000)
     assert data.stats == {"dayHigh": Decimal(51000), "isClosed": False}
@@ -952,7 +967,9 @@ def test_a_cancel_returns_the_order_after_it():
     assert bench.script.bodies(CANCEL) == [b'{"order":7,"status":"canceled"}']
 
 
-@pytest.mark.parametrize("answer", [{"status": "failed", "updatedStatus": "Done"}, {"status": "ok", "updatedStatus": "Canceled"}])
+@pytest.mark.parametrize(
+    "answer", [{"status": "failed", "updatedStatus": "Done"}, {"status": "ok", "updatedStatus": "Canceled"}]
+)
 def test_a_cancel_whose_answer_has_no_order_is_followed_by_a_look(answer):
     bench = Bench()
     bench.script.answers[CANCEL] = answer

@@ -19,8 +19,15 @@ RECORD = Record(txn_id="T1", order=ORDER, state=State.RESOLVING, baseline="100",
 
 def shown(order_id="101", status=OrderStatus.ACTIVE, **changes):
     base = OrderState(
-        order_id=order_id, symbol="BTC/USDT", side="buy", type="limit", amount=Decimal(10), filled=Decimal(0),
-        status=status, client_order_id="abcde-1", price=Decimal(5),
+        order_id=order_id,
+        symbol="BTC/USDT",
+        side="buy",
+        type="limit",
+        amount=Decimal(10),
+        filled=Decimal(0),
+        status=status,
+        client_order_id="abcde-1",
+        price=Decimal(5),
     )
     return dataclasses.replace(base, **changes)
 
@@ -90,7 +97,10 @@ def test_a_like_order_without_an_id_is_a_candidate_only():
 @pytest.mark.parametrize(
     "change",
     [
-        {"symbol": "ETH/USDT"}, {"side": "sell"}, {"type": "market"}, {"amount": Decimal("10.1")},
+        {"symbol": "ETH/USDT"},
+        {"side": "sell"},
+        {"type": "market"},
+        {"amount": Decimal("10.1")},
         {"price": Decimal("5.1")},
     ],
 )
@@ -111,8 +121,14 @@ def test_an_order_of_another_transaction_is_no_candidate():
 
 def fill(order_id="105", **changes):
     base = Fill(
-        trade_id="1", order_id=order_id, symbol="BTC/USDT", side="buy", amount=Decimal(1), price=Decimal(5),
-        fee=Decimal(0), time=1.0,
+        trade_id="1",
+        order_id=order_id,
+        symbol="BTC/USDT",
+        side="buy",
+        amount=Decimal(1),
+        price=Decimal(5),
+        fee=Decimal(0),
+        time=1.0,
     )
     return dataclasses.replace(base, **changes)
 

@@ -173,7 +173,9 @@ def test_a_halt_that_cannot_be_removed_says_that_it_goes_on(tmp_path):
 
 
 def test_many_halts_at_once_leave_one_whole_file(tmp_path):
-    halts = [Halt(mode=_halt.MODES[i % 2], reason=f"reason {i}", who=f"person {i}", since=float(i + 1)) for i in range(32)]
+    halts = [
+        Halt(mode=_halt.MODES[i % 2], reason=f"reason {i}", who=f"person {i}", since=float(i + 1)) for i in range(32)
+    ]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda halt: _halt.write(tmp_path, halt), halts))
     assert _halt.read(tmp_path) in halts

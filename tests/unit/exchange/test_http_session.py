@@ -256,7 +256,7 @@ def test_a_connection_that_the_server_will_close_is_not_kept(session, network, w
 
 @pytest.mark.parametrize("place", ["head", "body"])
 def test_ctrl_c_leaves_no_half_answer_for_the_next_call(session, network, way, place):
-    half = [reply(b"a" * 10)[:5 if place == "head" else -5], KeyboardInterrupt()]
+    half = [reply(b"a" * 10)[: 5 if place == "head" else -5], KeyboardInterrupt()]
     warm(session, network, half)
     with pytest.raises(KeyboardInterrupt):
         session.get("http://venue.test/")
@@ -285,18 +285,29 @@ def test_send_has_the_limits_of_request(session, network):
     assert network.sockets[0].timeouts[-1] == 10.0
 
 
-@pytest.mark.parametrize("timeout", [0, -1, 0.0, True, "5", (0, 1), (1, -1), (1,), (1, 2, 3), [1, 2], float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "timeout", [0, -1, 0.0, True, "5", (0, 1), (1, -1), (1,), (1, 2, 3), [1, 2], float("nan"), float("inf")]
+)
 def test_a_calls_timeout_that_is_none_is_refused_before_anything_is_sent(session, network, way, timeout):
     warm(session, network)
     prepared = requests.Request("POST", "http://venue.test/").prepare()
-    for call in (lambda: session.post("http://venue.test/", timeout=timeout), lambda: session.send(prepared, timeout=timeout)):
+    for call in (
+        lambda: session.post("http://venue.test/", timeout=timeout),
+        lambda: session.send(prepared, timeout=timeout),
+    ):
         error = caught(call)
         assert isinstance(error, errors.ConfigError)
-        assert str(error).partition("timeout must be ")[2].startswith(("a number, more than 0, got ", "seconds, a pair of "))
+        assert (
+            str(error)
+            .partition("timeout must be ")[2]
+            .startswith(("a number, more than 0, got ", "seconds, a pair of "))
+        )
     assert list(map(len, network.sent)) == [1]
 
 
-@pytest.mark.parametrize("timeout", [None, 1, 2.5, (None, 1), (1, None), urllib3.Timeout(connect=1, read=2), urllib3.Timeout(total=3)])
+@pytest.mark.parametrize(
+    "timeout", [None, 1, 2.5, (None, 1), (1, None), urllib3.Timeout(connect=1, read=2), urllib3.Timeout(total=3)]
+)
 def test_a_calls_timeout_may_be_whatever_requests_takes(session, network, way, timeout):
     warm(session, network, reply())
     assert session.post("http://venue.test/", timeout=timeout).content == b"{}"
@@ -339,7 +350,9 @@ def test_the_total_limit_holds_while_a_stream_is_read(session, network, clock):
 def test_the_sessions_total_limit_holds_for_prepared_requests(network, clock):
     with Session(total_timeout=5.0, clock=clock) as session:
         network.scripts.append([dripping(clock, reply(b"x" * 100))])
-        assert isinstance(caught(lambda: session.send(requests.Request("GET", URL).prepare())), errors.ResponseTimeoutError)
+        assert isinstance(
+            caught(lambda: session.send(requests.Request("GET", URL).prepare())), errors.ResponseTimeoutError
+        )
 
 
 def test_all_hops_of_a_call_share_its_total_limit(session, network, way, clock):
@@ -503,7 +516,9 @@ def test_an_answer_that_is_too_long_is_not_collected(network, way, clock, name):
     long = b"x" * 300_000
     answer = {
         "declared": reply(long),
-        "chunked": reply(b"%x\r\n%s\r\n0\r\n\r\n" % (len(long), long), headers=[("Transfer-Encoding", "chunked")], length=False),
+        "chunked": reply(
+            b"%x\r\n%s\r\n0\r\n\r\n" % (len(long), long), headers=[("Transfer-Encoding", "chunked")], length=False
+        ),
         "endless": reply(long, length=False),
         "gzip": reply(gzip.compress(b"\0" * 10_000_000), headers=[("Content-Encoding", "gzip")]),
     }[name]
@@ -533,7 +548,12 @@ def test_an_answer_that_grows_on_the_wire_alone_is_not_read_on(network, way, clo
 
 def test_an_answer_of_just_the_limit_is_collected(network, way, clock):
     with Session(max_response_bytes=1000, clock=clock) as session:
-        warm(session, network, reply(gzip.compress(b"x" * 1000), headers=[("Content-Encoding", "gzip")]), reply(b"y" * 1000))
+        warm(
+            session,
+            network,
+            reply(gzip.compress(b"x" * 1000), headers=[("Content-Encoding", "gzip")]),
+            reply(b"y" * 1000),
+        )
         assert session.get(URL).content == b"x" * 1000
         assert session.get(URL).content == b"y" * 1000
 
@@ -586,7 +606,9 @@ def test_the_exceptions_of_a_test_double_pass_through(session, monkeypatch):
     assert caught.value is error
 
 
-@pytest.mark.parametrize("death", [b"", [b"HTTP/1.1 2", b""], TimeoutError("timed out"), [b"HTTP/1.1 200 OK\r\n", KeyboardInterrupt()]])
+@pytest.mark.parametrize(
+    "death", [b"", [b"HTTP/1.1 2", b""], TimeoutError("timed out"), [b"HTTP/1.1 200 OK\r\n", KeyboardInterrupt()]]
+)
 def test_a_failed_call_leaves_nothing_for_the_collector_to_complain_of(session, network, way, monkeypatch, death):
     complaints = []
     monkeypatch.setattr("sys.unraisablehook", complaints.append)
@@ -597,7 +619,9 @@ def test_a_failed_call_leaves_nothing_for_the_collector_to_complain_of(session, 
     assert not complaints
 
 
-def test_an_answer_that_a_failing_hook_drops_leaves_nothing_for_the_collector_to_complain_of(session, network, monkeypatch):
+def test_an_answer_that_a_failing_hook_drops_leaves_nothing_for_the_collector_to_complain_of(
+    session, network, monkeypatch
+):
     complaints = []
     monkeypatch.setattr("sys.unraisablehook", complaints.append)
     network.scripts.append([reply()])
@@ -688,7 +712,9 @@ def test_a_closed_session_opens_a_new_connection(session, network, way):
 
 
 def test_a_session_pickles_with_its_settings(network):
-    with Session(base_url="https://venue.test/v2/", headers={"Key": "k"}, timeout=2.0, total_timeout=7, max_idle=4) as session:
+    with Session(
+        base_url="https://venue.test/v2/", headers={"Key": "k"}, timeout=2.0, total_timeout=7, max_idle=4
+    ) as session:
         session.max_response_bytes = 1000
         twin = pickle.loads(pickle.dumps(session))
     assert type(twin) is Session
@@ -751,4 +777,3 @@ def test_a_pool_of_sessions_takes_one_line(network):
 def test_what_http_client_says_of_a_lost_connection_is_the_cause(session, network, way):
     warm(session, network, [b"nonsense\r\n\r\n"])
     assert isinstance(caught(lambda: session.post(URL)).__cause__, http.client.BadStatusLine)
-

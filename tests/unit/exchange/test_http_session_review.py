@@ -308,11 +308,17 @@ def test_an_error_about_a_url_is_requests_own_and_shows_no_secret(session, plain
 
 
 def test_an_error_about_a_url_shows_what_is_no_secret(session):
-    with pytest.raises(requests.exceptions.InvalidURL, match=r"^Invalid URL 'http://venue.test:port/orders': it cannot be parsed$"):
+    with pytest.raises(
+        requests.exceptions.InvalidURL, match=r"^Invalid URL 'http://venue.test:port/orders': it cannot be parsed$"
+    ):
         session.get("http://venue.test:port/orders?key=s3cret")
-    with pytest.raises(requests.exceptions.MissingSchema, match=r"^Invalid URL 'venue.test/orders': No scheme supplied; "):
+    with pytest.raises(
+        requests.exceptions.MissingSchema, match=r"^Invalid URL 'venue.test/orders': No scheme supplied; "
+    ):
         session.get("venue.test/orders?key=s3cret")
-    with pytest.raises(requests.exceptions.InvalidSchema, match=r"^Invalid URL 'ftp://venue.test/@me': No connection adapters"):
+    with pytest.raises(
+        requests.exceptions.InvalidSchema, match=r"^Invalid URL 'ftp://venue.test/@me': No connection adapters"
+    ):
         session.get("ftp://me:passw0rd@venue.test/@me?key=s3cret")
 
 
@@ -348,7 +354,9 @@ def test_an_absurd_keep_alive_does_no_harm(session, network, way, hint):
     assert session.get(HOME).content == b"2"
 
 
-@pytest.mark.parametrize("length", ["-1", "1" + "0" * 400, "99999999999999999", MANY, "1_0", "0x2"], ids=lambda length: length[:5])
+@pytest.mark.parametrize(
+    "length", ["-1", "1" + "0" * 400, "99999999999999999", MANY, "1_0", "0x2"], ids=lambda length: length[:5]
+)
 @pytest.mark.parametrize("limit", [None, 1000])
 def test_an_absurd_length_is_no_error_of_the_callers(network, way, clock, length, limit):
     with Session(max_response_bytes=limit, clock=clock) as session:
@@ -362,7 +370,9 @@ def test_an_absurd_length_is_no_error_of_the_callers(network, way, clock, length
         assert network.sockets[0].closed
 
 
-@pytest.mark.parametrize("size", ["-5", "-1", "f" * 400, "f" * 5000, "7" + "f" * 15, "1_0", "zz", ""], ids=lambda size: size[:5])
+@pytest.mark.parametrize(
+    "size", ["-5", "-1", "f" * 400, "f" * 5000, "7" + "f" * 15, "1_0", "zz", ""], ids=lambda size: size[:5]
+)
 @pytest.mark.parametrize("limit", [None, 1000])
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_absurd_size_of_a_chunk_is_no_error_of_the_callers(network, way, clock, size, limit, stream):

@@ -45,7 +45,10 @@ def ways(monkeypatch):
 @pytest.fixture
 def session(network, ways, clock):
     with Session(clock=clock) as session:
-        network.scripts += [[reply(b'{"a": 1}', headers=[("Content-Type", "application/json")])] * 50, *[[reply()] * 50] * 5]
+        network.scripts += [
+            [reply(b'{"a": 1}', headers=[("Content-Type", "application/json")])] * 50,
+            *[[reply()] * 50] * 5,
+        ]
         session.get(HOME)
         ways.clear()
         yield session
@@ -249,7 +252,10 @@ def test_a_setting_that_changes_is_noticed(session, ways, network):
     session.get(HOME)
     assert ways == ["short", "short", "short"]
     assert b"X-New: 1\r\n" in network.sent[0][2]
-    assert network.sent[0][3] == b"GET / HTTP/1.1\r\nHost: venue.test\r\nUser-Agent: bot\r\nAccept-Encoding: identity\r\n\r\n"
+    assert (
+        network.sent[0][3]
+        == b"GET / HTTP/1.1\r\nHost: venue.test\r\nUser-Agent: bot\r\nAccept-Encoding: identity\r\n\r\n"
+    )
 
 
 def test_many_urls_do_not_fill_the_memory(session, ways):
@@ -267,7 +273,12 @@ def pair(network, clock):
     answer = reply(
         b'{"id": 123456789012345678901234567890}',
         "201 Made it",
-        [("Content-Type", "application/json; charset=utf-8"), ("X-Two", "a"), ("x-two", "b"), ("Link", "<http://n/>; rel=next")],
+        [
+            ("Content-Type", "application/json; charset=utf-8"),
+            ("X-Two", "a"),
+            ("x-two", "b"),
+            ("Link", "<http://n/>; rel=next"),
+        ],
     )
     network.scripts += [[reply(), answer], [answer]]
     with Session(clock=clock) as session, requests.Session() as theirs:
@@ -277,7 +288,20 @@ def pair(network, clock):
 
 @pytest.mark.parametrize(
     "name",
-    ["status_code", "reason", "url", "encoding", "ok", "headers", "content", "text", "history", "links", "next", "is_redirect"],
+    [
+        "status_code",
+        "reason",
+        "url",
+        "encoding",
+        "ok",
+        "headers",
+        "content",
+        "text",
+        "history",
+        "links",
+        "next",
+        "is_redirect",
+    ],
 )
 def test_each_attribute_is_as_in_requests(pair, name):
     ours, theirs = pair

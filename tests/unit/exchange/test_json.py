@@ -106,7 +106,8 @@ def test_orjson_is_never_asked_about_long_runs_of_digits(monkeypatch):
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 
 
@@ -120,10 +121,14 @@ def test_damaged_texts_read_as_json_reads_them():
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    text = json.dumps({"orders": [{"id": 2**62 + i, "price": 0.1 * i, "side": "buy", "n": None} for i in range(3)]}).encode()
+    text = json.dumps(
+        {"orders": [{"id": 2**62 + i, "price": 0.1 * i, "side": "buy", "n": None} for i in range(3)]}
+    ).encode()
     for _ in range(500):
         damaged = bytearray(text)
         for _ in range(chance.randint(1, 4)):
             at = chance.randrange(len(damaged))
-            damaged[at : at + chance.randint(0, 2)] = chance.choice([b"", b"0", b'"', b"e", b"-", b",", b"]", b"\\", b"9" * 20])
+            damaged[at : at + chance.randint(0, 2)] = chance.choice(
+                [b"", b"0", b'"', b"e", b"-", b",", b"]", b"\\", b"9" * 20]
+            )
         same(bytes(damaged))

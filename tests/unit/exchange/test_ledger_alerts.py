@@ -138,7 +138,9 @@ def test_the_signature_is_looked_at_once(clock, exchange, make, monkeypatch):
 
 def test_who_takes_a_key():
     assert _takes_a_key(AlertSystem({"channels": {"mine": print}, "spool": False}))
-    assert not _takes_a_key(PipelineSink(AlertSystem({"channels": {"mine": print}, "spool": False})))  # it makes its own
+    assert not _takes_a_key(
+        PipelineSink(AlertSystem({"channels": {"mine": print}, "spool": False}))
+    )  # it makes its own
     assert not _takes_a_key(object())
     assert _EVENT == EVENT_KEY
 

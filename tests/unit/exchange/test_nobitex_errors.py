@@ -121,7 +121,9 @@ def test_a_code_beats_the_word_ok():
 
 
 def test_the_error_field_of_a_missing_order_is_its_code():
-    assert isinstance(judge(404, {"error": "NotFound", "message": "No Order matches the given query."}), OrderNotFoundError)
+    assert isinstance(
+        judge(404, {"error": "NotFound", "message": "No Order matches the given query."}), OrderNotFoundError
+    )
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,12 @@ def test_fills_without_a_fee_decide_nothing():
 
 
 def book(path="BTCIRT", *, asks=("11", "12"), bids=("10", "9"), last="10"):
-    payload = {"status": "ok", "lastTradePrice": last, "asks": [[p, "1"] for p in asks], "bids": [[p, "1"] for p in bids]}
+    payload = {
+        "status": "ok",
+        "lastTradePrice": last,
+        "asks": [[p, "1"] for p in asks],
+        "bids": [[p, "1"] for p in bids],
+    }
     return Seen(method="GET", path=survey.BOOK + path, payload=payload)
 
 
@@ -272,7 +277,9 @@ def test_levels_in_another_order_do_no_harm_because_they_are_sorted():
     assert "2+2 levels, best first" in good.observed and "not first" in bad.observed
 
 
-@pytest.mark.parametrize("wrong", [listed(row(1), row(2)), listed(row(2), row(1), order="id"), listed(row(5), order="id", fromId="5")])
+@pytest.mark.parametrize(
+    "wrong", [listed(row(1), row(2)), listed(row(2), row(1), order="id"), listed(row(5), order="id", fromId="5")]
+)
 def test_a_listing_that_is_not_as_asked_matters(wrong):
     judged = rows.answer_order(facts(book(), wrong))
     assert judged.verdict == DIFFERS and judged.action
@@ -313,7 +320,13 @@ def test_failures_that_the_adapter_knows_are_as_assumed():
 
 @pytest.mark.parametrize(
     ("http", "payload"),
-    [(200, {"status": "failed", "code": "NewCode"}), (404, None), (401, {"detail": "x"}), (302, {}), (200, {"status": "ok"})],
+    [
+        (200, {"status": "failed", "code": "NewCode"}),
+        (404, None),
+        (401, {"detail": "x"}),
+        (302, {}),
+        (200, {"status": "ok"}),
+    ],
 )
 def test_a_failure_that_the_adapter_does_not_take_for_a_no_matters(http, payload):
     judged = rows.failure_statuses(facts(refused(survey.NO_ID, http, payload)))
@@ -346,7 +359,12 @@ def test_a_wrong_signature_that_was_not_sent_was_not_asked():
 
 @pytest.mark.parametrize(
     ("skew", "is_key_pair", "verdict", "matters"),
-    [(1.5, True, AS_ASSUMED, False), (-9.0, True, DIFFERS, True), (9.0, False, DIFFERS, False), (None, True, NOT_SEEN, False)],
+    [
+        (1.5, True, AS_ASSUMED, False),
+        (-9.0, True, DIFFERS, True),
+        (9.0, False, DIFFERS, False),
+        (None, True, NOT_SEEN, False),
+    ],
 )
 def test_the_clock_is_compared_by_private_answers_only(skew, is_key_pair, verdict, matters):
     public = dataclasses.replace(book(), skew=-500.0)
@@ -681,12 +699,17 @@ def test_of_a_profile_only_the_fees_are_kept_and_of_headers_only_what_is_asked_a
     body = b'{"status":"ok","profile":{"email":"a@b.c","nationalCode":"1","options":{"fee":"0.2","tfa":true}}}'
     answer = Answer(status=200, headers={"Date": "x", "Set-Cookie": "secret"}, body=body, sent=0.0, received=0.0)
     path = "/users/profile?a=1"
-    request = Request(method="GET", url="http://venue" + path, path=path, headers={"Authorization": "Token t"}, body=None)
+    request = Request(
+        method="GET", url="http://venue" + path, path=path, headers={"Authorization": "Token t"}, body=None
+    )
     seen = _seen(request, answer, began=1.0, ended=2.0, label="")
     assert seen.payload == {"status": "ok", "profile": {"options": {"fee": "0.2", "feeUsdt": None}}}
     assert "secret" not in repr(seen) and "Token" not in repr(seen) and "a@b.c" not in repr(seen)
     assert seen.query == {"a": "1"} and seen.path == survey.PROFILE
-    assert _kept({"Retry-After": "3", "X-RateLimit-Limit": "9", "Server": "x"}) == {"retry-after": "3", "x-ratelimit-limit": "9"}
+    assert _kept({"Retry-After": "3", "X-RateLimit-Limit": "9", "Server": "x"}) == {
+        "retry-after": "3",
+        "x-ratelimit-limit": "9",
+    }
 
 
 @pytest.mark.parametrize("first", [0, 255])
@@ -735,6 +758,8 @@ def test_what_the_exchange_writes_cannot_steer_a_terminal():
 
 
 def test_a_difference_matters_where_there_is_something_to_do():
-    found = {finding.row: finding for finding in judge(facts(listed(row(1, clientOrderId="a_b"), row(1, status="Odd"))))}
+    found = {
+        finding.row: finding for finding in judge(facts(listed(row(1, clientOrderId="a_b"), row(1, status="Odd"))))
+    }
     assert found[20].matters
     assert found[32].matters is False

@@ -64,7 +64,9 @@ def test_a_number_is_exact_in_every_spelling_of_the_venue(written, meant):
     assert values.number(written, "x") == Decimal(meant)
 
 
-@pytest.mark.parametrize("written", ["market", "", "۱۲", "1e999", "NaN", "Infinity", None, True, [], "1" * 61, "0x1", 1.5])
+@pytest.mark.parametrize(
+    "written", ["market", "", "۱۲", "1e999", "NaN", "Infinity", None, True, [], "1" * 61, "0x1", 1.5]
+)
 def test_what_is_no_number_makes_the_answer_malformed(written):
     with pytest.raises(MalformedResponseError):
         values.number(written, "x")
@@ -183,14 +185,18 @@ def test_an_empty_book_is_no_error():
     assert (book.asks, book.bids, book.updated) == ((), (), 5.0)
 
 
-@pytest.mark.parametrize("payload", [{}, {"asks": [], "bids": None}, {"asks": [["1"]], "bids": []}, {"asks": [["a", 1]], "bids": []}])
+@pytest.mark.parametrize(
+    "payload", [{}, {"asks": [], "bids": None}, {"asks": [["1"]], "bids": []}, {"asks": [["a", 1]], "bids": []}]
+)
 def test_a_book_of_a_wrong_shape_is_malformed(payload):
     with pytest.raises(MalformedResponseError):
         markets.order_book(payload, values.symbol("BTC/USDT"), now=5.0, what="x")
 
 
 def test_balances_are_total_less_blocked_and_the_rial_is_irt():
-    found = values.balances({"RLS": {"balance": "100.5", "blocked": "0.5"}, "btc": {"balance": "0E-10", "blocked": "0"}}, "x")
+    found = values.balances(
+        {"RLS": {"balance": "100.5", "blocked": "0.5"}, "btc": {"balance": "0E-10", "blocked": "0"}}, "x"
+    )
     assert found["IRT"].available == 100 and found["IRT"].total == Decimal("100.5")
     assert found["BTC"].total == 0
 
@@ -223,7 +229,10 @@ def test_candles_of_rial_markets_are_ten_times_what_is_sent():
 
 def test_a_chart_without_data_is_empty_and_a_wrong_one_malformed():
     assert markets.candles({"s": "no_data"}, values.symbol("BTC/IRT"), "x") == ()
-    for chart in ({"s": "error", "errmsg": "Invalid resolution!"}, {"s": "ok", "t": [1], "o": [], "h": [], "l": [], "c": [], "v": []}):
+    for chart in (
+        {"s": "error", "errmsg": "Invalid resolution!"},
+        {"s": "ok", "t": [1], "o": [], "h": [], "l": [], "c": [], "v": []},
+    ):
         with pytest.raises(MalformedResponseError):
             markets.candles(chart, values.symbol("BTC/IRT"), "x")
 

@@ -627,7 +627,11 @@ def say(journal, clock, as_="completed", **more):
 
 @pytest.mark.parametrize(
     ("as_", "verdict", "filled"),
-    [("completed", Verdict.COMPLETED, "0.5"), ("failed", Verdict.CLOSED_UNFILLED, "0"), ("cancelled", Verdict.CANCELLED, "0")],
+    [
+        ("completed", Verdict.COMPLETED, "0.5"),
+        ("failed", Verdict.CLOSED_UNFILLED, "0"),
+        ("cancelled", Verdict.CANCELLED, "0"),
+    ],
 )
 @pytest.mark.parametrize("state", ["SUBMITTING", "ACKED", "WORKING", "RESOLVING", "CANCELLING", "UNKNOWN"])
 def test_offline_a_persons_word_decides_what_is_not_decided(journal, clock, state, as_, verdict, filled):

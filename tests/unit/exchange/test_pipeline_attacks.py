@@ -66,7 +66,9 @@ def make(clock, exchange, alerts, tmp_path):
 
     def make(adapter=exchange, **settings):
         given = {"alert_system": alerts, "journal": tmp_path / "journal", **settings}
-        pipeline = TransactionVerificationPipeline(exchange_adapter=adapter, clock=clock, **{"operator_interval": None, **given})
+        pipeline = TransactionVerificationPipeline(
+            exchange_adapter=adapter, clock=clock, **{"operator_interval": None, **given}
+        )
         made.append(pipeline)
         return pipeline
 
@@ -99,9 +101,7 @@ def cancel(clock, exchange, pipeline, transaction):
     exchange.prepare_cancel = prepare_cancel
     running = Background(pipeline.cancel, transaction.id)
     assert begun.wait(10.0)
-    clock.advance_until(
-        lambda: not any(t.name.startswith("hireliab.txn.") for t in threading.enumerate()), limit=300.0
-    )
+    clock.advance_until(lambda: not any(t.name.startswith("hireliab.txn.") for t in threading.enumerate()), limit=300.0)
     return running.result()
 
 

@@ -180,7 +180,9 @@ def test_a_version_that_is_not_on_disk_is_not_told(clock, exchange, make, bus, a
     again = make(message_bus=bus)
     again.start()
     clock.advance_until(lambda: again.get(transaction.id).state.is_terminal)
-    until(lambda: bool(bus.heard) and bus.heard[-1][0] == "transaction.completed")  # the outbox's thread has no rest to wait for
+    until(
+        lambda: bool(bus.heard) and bus.heard[-1][0] == "transaction.completed"
+    )  # the outbox's thread has no rest to wait for
     assert len(set(bus.ids())) == len(bus.ids())
 
 
@@ -195,7 +197,9 @@ def test_without_a_bus_no_event_is_written(clock, make, tmp_path):
 def test_an_event_costs_no_commit_on_the_callers_way(clock, make, tmp_path):
     commits = []
     for bus in (None, Bus()):
-        journal = SQLiteJournal(tmp_path / f"journal-{bus is None}", clock=FakeClock())  # nothing is written without need
+        journal = SQLiteJournal(
+            tmp_path / f"journal-{bus is None}", clock=FakeClock()
+        )  # nothing is written without need
         pipeline = make(message_bus=bus, journal=journal)
         finish(clock, pipeline, market(pipeline))  # the first one also writes whose journal it is
         before = journal.stats().commits

@@ -410,6 +410,7 @@ def test_a_stop_that_ctrl_c_interrupts_can_be_done_again(clock, pipeline, monkey
 def test_an_invalid_order_is_refused_before_anything_is_sent(clock, exchange, pipeline):
     with pytest.raises(InvalidOrderError, match="NO/SUCH"):
         market(pipeline, symbol="NO/SUCH")
+
     def refuse(order):
         raise InvalidOrderError("amount: below the minimum", by="hireliab")
 
@@ -421,7 +422,9 @@ def test_an_invalid_order_is_refused_before_anything_is_sent(clock, exchange, pi
     assert exchange.sends() == 0
 
 
-@pytest.mark.parametrize("amount", [0, -1, "0", float("nan"), float("inf"), "1_000", "۱۲", "", None, True, "1e400", "0E-10"])
+@pytest.mark.parametrize(
+    "amount", [0, -1, "0", float("nan"), float("inf"), "1_000", "۱۲", "", None, True, "1e400", "0E-10"]
+)
 def test_a_bad_amount_names_the_field(pipeline, amount):
     with pytest.raises(InvalidOrderError, match="^amount: "):
         market(pipeline, amount=amount)

@@ -25,7 +25,10 @@ def start(clock, exchange, tmp_path):
 
     def start(adapter=exchange, **settings):
         pipeline = TransactionVerificationPipeline(
-            exchange_adapter=adapter, journal=tmp_path / "journal", clock=clock, **{"operator_interval": None, **settings}
+            exchange_adapter=adapter,
+            journal=tmp_path / "journal",
+            clock=clock,
+            **{"operator_interval": None, **settings},
         )
         made.append(pipeline)
         pipeline.start()
@@ -53,7 +56,11 @@ def left(clock, exchange, tmp_path):
 
 def order(txn_id="T1", **changes):
     base = Order(
-        symbol="BTC/USDT", side="buy", type="limit", amount=Decimal("0.5"), price=Decimal(100),
+        symbol="BTC/USDT",
+        side="buy",
+        type="limit",
+        amount=Decimal("0.5"),
+        price=Decimal(100),
         client_order_id=f"abcde-{txn_id}",
     )
     return dataclasses.replace(base, **changes)
@@ -61,8 +68,15 @@ def order(txn_id="T1", **changes):
 
 def row(clock, state, txn_id="T1", **changes):
     base = Record(
-        txn_id=txn_id, order=order(txn_id), state=state, version=1, attempt=1, sent_wall=clock.time(),
-        baseline_time=clock.time(), created=clock.time(), updated=clock.time(),
+        txn_id=txn_id,
+        order=order(txn_id),
+        state=state,
+        version=1,
+        attempt=1,
+        sent_wall=clock.time(),
+        baseline_time=clock.time(),
+        created=clock.time(),
+        updated=clock.time(),
     )
     return dataclasses.replace(base, **changes)
 

@@ -500,7 +500,9 @@ def test_a_second_ask_with_the_same_key_joins_the_first_that_is_not_decided(cloc
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads here")
-def test_ctrl_c_during_the_send_reaches_the_caller_and_the_order_is_decided_in_the_background(clock, exchange, pipeline):
+def test_ctrl_c_during_the_send_reaches_the_caller_and_the_order_is_decided_in_the_background(
+    clock, exchange, pipeline
+):
     raised = threading.Event()
 
     def interrupted(order):

@@ -149,7 +149,9 @@ def test_what_urllib3_sets_at_each_connect_may_be_set_again(certificates):
 def test_a_change_is_refused_and_changes_nothing(certificates, change):
     context = shared_context(certificates.ca)
     before = (context.verify_mode, context.check_hostname, context.options, context.cert_store_stats())
-    with pytest.raises(ConfigError, match="shared TLS context: .* cannot be changed, other sessions use it; give verify="):
+    with pytest.raises(
+        ConfigError, match="shared TLS context: .* cannot be changed, other sessions use it; give verify="
+    ):
         change(context)
     assert (context.verify_mode, context.check_hostname, context.options, context.cert_store_stats()) == before
 
@@ -208,7 +210,9 @@ def test_files_of_another_kind_are_named(certificates, tmp_path):
 
 
 def test_an_encrypted_key_is_an_error_and_no_question_on_the_terminal(certificates):
-    with pytest.raises(ssl.SSLError, match="cannot be used: the key is encrypted and a password cannot be given; check"):
+    with pytest.raises(
+        ssl.SSLError, match="cannot be used: the key is encrypted and a password cannot be given; check"
+    ):
         shared_context(certificates.ca, certificates.encrypted_pair)
 
 

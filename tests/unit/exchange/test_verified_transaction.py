@@ -57,8 +57,13 @@ class Venue:
         if isinstance(word, BaseException) and not hasattr(word, "placed"):
             raise word
         self.placed.append(client_order_id)
-        order = {"id": f"v{len(self.placed)}", "clientOrderId": client_order_id, "status": "open", "filled": "0",
-                 "amount": str(amount)}
+        order = {
+            "id": f"v{len(self.placed)}",
+            "clientOrderId": client_order_id,
+            "status": "open",
+            "filled": "0",
+            "amount": str(amount),
+        }
         self.orders[client_order_id] = order
         if isinstance(word, BaseException):
             raise word
@@ -136,11 +141,21 @@ def left(clock, exchange, tmp_path):
     """Write a call as a dead process left it."""
 
     def left(txn_id="T1", name=NAME, arguments=None, **changes):
-        order = Order(symbol="BTC/USDT", side="buy", type="limit", amount=Decimal(1), price=None, client_order_id=f"x-{txn_id}")
+        order = Order(
+            symbol="BTC/USDT", side="buy", type="limit", amount=Decimal(1), price=None, client_order_id=f"x-{txn_id}"
+        )
         record = Record(
             **{
-                "txn_id": txn_id, "kind": "CALL", "order": order, "state": State.SUBMITTING, "version": 1, "attempt": 1,
-                "sent_wall": clock.time(), "created": clock.time(), "updated": clock.time(), "on_partial": "accept",
+                "txn_id": txn_id,
+                "kind": "CALL",
+                "order": order,
+                "state": State.SUBMITTING,
+                "version": 1,
+                "attempt": 1,
+                "sent_wall": clock.time(),
+                "created": clock.time(),
+                "updated": clock.time(),
+                "on_partial": "accept",
                 **changes,
             }
         )
@@ -213,7 +228,9 @@ def test_the_id_goes_where_the_signature_takes_it(pipeline, func, given):
     assert place("BTC/USDT") == only(pipeline).client_order_id != ""
 
 
-@pytest.mark.parametrize("func", [lambda symbol, client_id=None: client_id, lambda symbol, **params: params.get("client_order_id")])
+@pytest.mark.parametrize(
+    "func", [lambda symbol, client_id=None: client_id, lambda symbol, **params: params.get("client_order_id")]
+)
 def test_the_id_goes_nowhere_else(pipeline, func):
     assert verified_transaction(pipeline, name="f")(func)("BTC/USDT") is None
     assert only(pipeline).client_order_id == ""
@@ -381,7 +398,9 @@ def test_an_empty_look_up_proves_nothing_unless_it_sees_closed_orders(make, venu
     assert pipeline.get(caught.value.transaction_id).state is State.UNKNOWN
 
 
-def test_a_look_up_that_sees_closed_orders_ends_in_absent_after_the_bound_and_not_before(make, venue, run, decide, clock):
+def test_a_look_up_that_sees_closed_orders_ends_in_absent_after_the_bound_and_not_before(
+    make, venue, run, decide, clock
+):
     pipeline = make(verification_timeout=5.0, visibility_window=10.0)
     place = verified_transaction(pipeline, name=NAME, find=venue.find, finds_closed=True)(venue.place_order)
     venue.script.append(ApiError("timed out"))
@@ -462,7 +481,11 @@ def test_of_a_list_the_order_that_is_ours_is_returned(wrap, venue, run):
 
 def test_two_orders_for_one_call_are_told_once_as_a_duplicate(wrap, venue, pipeline, alerts):
     def find(client_order_id):
-        return [{"id": 1, "clientOrderId": client_order_id}, {"id": 2, "clientOrderId": client_order_id}, {"id": 3, "clientOrderId": "x"}]
+        return [
+            {"id": 1, "clientOrderId": client_order_id},
+            {"id": 2, "clientOrderId": client_order_id},
+            {"id": 3, "clientOrderId": "x"},
+        ]
 
     wrap(find=find)("BTC/USDT", "buy", 1)
     (alert,) = [alert for alert in alerts if alert["level"] == "critical"]
@@ -869,7 +892,12 @@ def test_no_key_of_a_signed_address_reaches_journal_log_or_alert(wrap, venue, pi
     with pytest.raises((ApiError, OutcomeUnknownError)) as caught:
         run(wrap(**settings), "BTC/USDT", "buy", 1)
     pipeline._journal.facts("")
-    told = [repr(only(pipeline).record), repr(pipeline._journal.log(only(pipeline).id)), repr(list(alerts)), caplog.text]
+    told = [
+        repr(only(pipeline).record),
+        repr(pipeline._journal.log(only(pipeline).id)),
+        repr(list(alerts)),
+        caplog.text,
+    ]
     if isinstance(caught.value, OutcomeUnknownError):
         told.append(str(caught.value))
     assert [text for text in told if "SECRET" in text] == []
@@ -955,7 +983,9 @@ def test_a_cancel_also_works_after_a_restart(wrap, make, pipeline, cancellable):
     assert len(cancellable["sent"]) == 1
 
 
-def test_a_cancel_that_a_dead_process_left_is_told_to_a_person_and_never_called_completed(make, left, venue, alerts, clock):
+def test_a_cancel_that_a_dead_process_left_is_told_to_a_person_and_never_called_completed(
+    make, left, venue, alerts, clock
+):
     left("T1", state=State.COMPLETED, proof=Proof.LIVE)
     left("T2", name=None, parent_id="T1", state=State.CANCELLING, goal="ROLLBACK")
     venue.orders["x-T2"] = venue.orders["x-T1"] = {"id": 1, "status": "open"}
@@ -1040,7 +1070,9 @@ def test_forgetting_the_pipeline_is_named():
 
 
 def test_a_partial_can_be_decorated_and_named(pipeline, venue):
-    place = verified_transaction(pipeline, name="p", find=venue.find)(functools.partial(venue.place_order, side="buy", amount=1))
+    place = verified_transaction(pipeline, name="p", find=venue.find)(
+        functools.partial(venue.place_order, side="buy", amount=1)
+    )
     assert place("BTC/USDT")["id"] == "v1"
 
 
@@ -1071,7 +1103,18 @@ class Response:
 
 
 @pytest.mark.parametrize(
-    "shown", [Response(200), Response(404), Response(500), {"status": "failed", "code": "NotFound"}, True, False, "", 0.0, [False]]
+    "shown",
+    [
+        Response(200),
+        Response(404),
+        Response(500),
+        {"status": "failed", "code": "NotFound"},
+        True,
+        False,
+        "",
+        0.0,
+        [False],
+    ],
 )
 def test_what_is_no_order_is_neither_found_nor_a_no(make, venue, run, clock, shown):
     pipeline = make(verification_timeout=5.0)

@@ -240,7 +240,9 @@ def test_two_inboxes_on_one_file_never_handle_a_message_at_once(make, message, c
 def test_what_a_dead_owner_held_is_taken_over(make, handler, message):
     dead = make()
     dead.open()
-    answer = dead._ask(module.rows.key_of("accounting", message()), module.rows.digest_of(message()), message(), force=False)
+    answer = dead._ask(
+        module.rows.key_of("accounting", message()), module.rows.digest_of(message()), message(), force=False
+    )
     assert answer.name == "FIRST"
     dead._owner._lock.release()  # as the kernel does
     inbox = make()
@@ -294,7 +296,9 @@ def test_a_storm_of_duplicates_in_any_order_is_handled_once_each(make, message):
 # -- age (case 25) ----------------------------------------------------------------------------------------------------
 
 
-def test_what_was_handled_is_forgotten_after_its_time_and_a_replay_is_refused_unless_forced(make, handler, message, clock):
+def test_what_was_handled_is_forgotten_after_its_time_and_a_replay_is_refused_unless_forced(
+    make, handler, message, clock
+):
     inbox = make(keep=7 * DAY)
     replay = message()
     inbox.once(handler)(replay)

@@ -277,7 +277,10 @@ def test_a_refused_event_stays_and_is_told_once_and_holds_up_only_its_own(clock,
     pass_until(lambda: len(store.marked) == 3)
     assert bus.calls == ["T1:1", "T2:1", *["T1:1"] * 5, "T1:2"]
     pass_until(lambda: len(alerts) == 2)
-    assert [(level, title) for level, title, _ in alerts] == [("error", "Events are late"), ("info", "Events have caught up")]
+    assert [(level, title) for level, title, _ in alerts] == [
+        ("error", "Events are late"),
+        ("info", "Events have caught up"),
+    ]
     assert "T1:1 on transaction.completed" in alerts[0][2]
     stats = outbox.stats()
     assert (stats.nacked, stats.published, stats.retries, stats.pending, stats.late) == (5, 3, 5, 0, False)
@@ -538,7 +541,9 @@ def test_an_outage_is_told_once_and_its_end_once(clock, store, bus, alerts, rela
     assert "5 events wait" in alerts[2][2]
 
 
-def test_too_many_events_cost_the_oldest_and_are_told_and_counted(clock, store, bus, alerts, relay, pass_until, monkeypatch):
+def test_too_many_events_cost_the_oldest_and_are_told_and_counted(
+    clock, store, bus, alerts, relay, pass_until, monkeypatch
+):
     monkeypatch.setattr(module, "HELD", 2)
     bus.always = OSError("no broker")
     for n in range(25):
@@ -602,7 +607,9 @@ def test_a_bus_of_the_users_own_needs_one_method(store, relay, answer):
     assert calls == [("order.filled", {"event_id": "T1:1"}, "T1:1")]
 
 
-@pytest.mark.parametrize(("durable", "keep", "mandatory"), [(True, True, True), (True, False, False), (False, True, False)])
+@pytest.mark.parametrize(
+    ("durable", "keep", "mandatory"), [(True, True, True), (True, False, False), (False, True, False)]
+)
 def test_only_a_durable_bus_is_asked_whether_anybody_wants_an_event(store, bus, relay, durable, keep, mandatory):
     bus.durable = durable
     store.add("T1")
@@ -695,7 +702,9 @@ def test_a_stop_before_the_start_keeps_it_from_starting(store, bus, relay):
 # -- case 29 of transactions.md -----------------------------------------------------------------------------------------
 
 
-def test_three_connections_that_drop_before_the_confirm_are_four_deliveries_of_one_id(clock, store, bus, relay, pass_until):
+def test_three_connections_that_drop_before_the_confirm_are_four_deliveries_of_one_id(
+    clock, store, bus, relay, pass_until
+):
     bus.script = [PublishStatus.UNKNOWN] * 3  # the broker has taken it each time
     store.add("T1")
     relay().start()

@@ -145,7 +145,9 @@ def test_a_wrong_setting_is_tried_every_ten_minutes(make, clock):
         assert channel(alerts).delivered == 2
 
 
-@pytest.mark.parametrize(("level", "seconds"), [("info", 300), ("warning", 1800), ("error", 21600), ("critical", 259200)])
+@pytest.mark.parametrize(
+    ("level", "seconds"), [("info", 300), ("warning", 1800), ("error", 21600), ("critical", 259200)]
+)
 def test_what_is_too_old_is_dropped_and_reported(make, clock, level, seconds):
     mine = Scripted(*[Misconfigured("wrong")] * 10_000)
     with make(mine=mine) as alerts:

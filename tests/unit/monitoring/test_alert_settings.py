@@ -139,7 +139,9 @@ def test_a_file_without_a_url_is_named_and_nothing_of_it_is_shown(tmp_path, monk
         AlertSystem({"channels": {"ops": {"url_file": str(file)}}})
     file.write_bytes(b"\xff\xfe" + URL.encode())
     monkeypatch.setenv("HIRELIAB_EMAIL_URL_FILE", str(file))
-    with pytest.raises(ConfigError, match="HIRELIAB_EMAIL_URL_FILE: .*empty cannot be read: UnicodeDecodeError") as caught:
+    with pytest.raises(
+        ConfigError, match="HIRELIAB_EMAIL_URL_FILE: .*empty cannot be read: UnicodeDecodeError"
+    ) as caught:
         AlertSystem({"channels": {"email": True}})
     assert TOKEN not in str(caught.value)
 

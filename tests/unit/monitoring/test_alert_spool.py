@@ -206,7 +206,10 @@ def test_what_was_told_is_known_after_a_restart_for_four_hours(make, clock):
     first.note(told("recent", channel="other", time=clock.time(), count=137))
     first.close(SOON)
     second = make()
-    assert {(one.channel, one.fingerprint, one.count) for one in second.notified()} == {("c", "recent", 1), ("other", "recent", 137)}
+    assert {(one.channel, one.fingerprint, one.count) for one in second.notified()} == {
+        ("c", "recent", 1),
+        ("other", "recent", 137),
+    }
     sync(second)
     second.close(SOON)
     connection = sqlite3.connect(second._folder / _spool_file.FILE)

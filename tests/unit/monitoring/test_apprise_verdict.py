@@ -66,7 +66,11 @@ def test_a_refusal_is_what_its_code_says(gathered, answer, kind):
         (http.ProxyError("no"), Misconfigured, "its address cannot be used (ProxyError)"),
         (ConnectionRefusedError(111, "Connection refused"), Retry, "connection refused"),
         (TimeoutError("timed out"), Unknown, "no answer in time"),
-        (smtplib.SMTPServerDisconnected("Connection unexpectedly closed"), Unknown, "the connection broke before the answer"),
+        (
+            smtplib.SMTPServerDisconnected("Connection unexpectedly closed"),
+            Unknown,
+            "the connection broke before the answer",
+        ),
         (smtplib.SMTPNotSupportedError("STARTTLS"), Misconfigured, "the server lacks an extension"),
     ],
 )
@@ -133,7 +137,12 @@ def test_a_pause_is_taken_within_reason_and_nonsense_is_none(header, seconds):
 
 
 @pytest.mark.parametrize(
-    "text", ['{"parameters": {"retry_after": 35}}', "Too Many Requests: retry after 35", '{"retry_after":35.0, "global": false}']
+    "text",
+    [
+        '{"parameters": {"retry_after": 35}}',
+        "Too Many Requests: retry after 35",
+        '{"retry_after":35.0, "global": false}',
+    ],
 )
 def test_a_pause_may_stand_in_the_body(text):
     assert retry_after(Answer(429, text), now=0.0) == 35.0

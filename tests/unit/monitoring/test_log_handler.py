@@ -150,7 +150,9 @@ def test_lines_that_are_written_while_an_alert_is_made_are_none(log, sent):
     assert len(sent.calls) == 2
 
 
-@pytest.mark.parametrize("name", ["hireliab", "hireliab.alerts", "apprise", "urllib3.connectionpool", "requests", "mine.x"])
+@pytest.mark.parametrize(
+    "name", ["hireliab", "hireliab.alerts", "apprise", "urllib3.connectionpool", "requests", "mine.x"]
+)
 def test_those_who_send_make_no_alerts(sent, name):
     handler = AlertHandler(sent, "debug", ignore=["mine"])
     handler.handle(logging.makeLogRecord({"name": name, "levelno": 50, "msg": "m"}))
