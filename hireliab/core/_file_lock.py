@@ -28,6 +28,7 @@ class FileLock:
         self._path = path
         self._poll = poll
         self._lock: Any = None
+        self._taking: Any = None  # its file may be locked already: a fork must not come in between
         renew_after_fork(self)
 
     def acquire(self, timeout: float = _FOR_EVER) -> bool:
@@ -40,12 +41,14 @@ class FileLock:
         import filelock  # noqa: PLC0415 - third parties are imported where they are used
 
         # Not thread-local: the thread that lets go of it need not be the one that took it.
-        lock = filelock.FileLock(self._path, mode=0o600, thread_local=False)
+        lock = self._taking = filelock.FileLock(self._path, mode=0o600, thread_local=False)
         try:
             lock.acquire(timeout=timeout, poll_interval=self._poll)
+            self._lock = lock
         except filelock.Timeout:
             return False
-        self._lock = lock
+        finally:
+            self._taking = None
         return True
 
     def release(self) -> None:
@@ -68,15 +71,16 @@ class FileLock:
         Close the child's copy of the descriptor: the lock belongs to the open file, and a child that outlives its
         parent would keep it for ever. filelock 4 does this by itself. Closing is not unlocking.
         """
-        context = getattr(self._lock, "_context", None)
-        descriptor = getattr(context, "lock_file_fd", None)
-        if context is not None and descriptor is not None and not _looks_after_forks():
-            # First, and while it is still referred to: a filelock 3 that thinks that it is locked unlocks the file,
-            # which is the parent's, too, when it is collected.
-            context.lock_file_fd = None
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self._lock = None
+        for lock in (self._lock, self._taking):
+            context = getattr(lock, "_context", None)
+            descriptor = getattr(context, "lock_file_fd", None)
+            if context is not None and descriptor is not None and not _looks_after_forks():
+                # First, and while it is still referred to: a filelock 3 that thinks that it is locked unlocks the file,
+                # which is the parent's, too, when it is collected.
+                context.lock_file_fd = None
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self._lock = self._taking = None
 
 
 def _looks_after_forks() -> bool:

@@ -39,9 +39,8 @@ from hireliab.core._sqlite_disk import (
     free_bytes,
     is_full,
     network_type_of,
-    sync_folder,
 )
-from hireliab.core._sqlite_open import connect_to_write, look, refusal
+from hireliab.core._sqlite_open import open_to_write
 from hireliab.core._sqlite_readers import Readers, connect_to_read
 from hireliab.core._sqlite_write import OWN_MISTAKES, Operation, Write, in_savepoint, roll_back, words_of
 from hireliab.core._threads import join_all, start_thread
@@ -72,8 +71,6 @@ _SPACE_CHECK = 1.0
 """Seconds between two looks at a full disk."""
 _LOOK_BYTES = 4 * 1024 * 1024
 """Of `CHECKPOINT_BYTES`, for each of which one commit goes by without a look at the log's length."""
-_LOG_ROOM = 128 * 1024
-"""Bytes that the log and its index need to be opened."""
 _READERS_WAIT = 2.0
 """Seconds that close() waits for readers."""
 _AWAKE, _LINGERING, _ASLEEP = range(3)
@@ -99,6 +96,7 @@ class SQLiteFile:
         ballast: Bytes that are kept free for the last writes on a full disk, in a file `ballast` beside it.
         idle: Called as an operation when there is nothing else to do; returns the seconds until it wants to be again.
         guard: Where several processes write the file: held around whatever writes, copies the log, opens or closes.
+        ended: Called by the writer's thread once it has closed the file, however late.
         clock: For lingering and measuring.
 
     Guarantees: `write` returns after the operation is on disk. Operations are applied in the order of their calls,
@@ -115,6 +113,7 @@ class SQLiteFile:
         ballast: int = 0,
         idle: Operation[float] | None = None,
         guard: AbstractContextManager[object] | None = None,
+        ended: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.path = path
@@ -124,6 +123,7 @@ class SQLiteFile:
         self._ballast = Ballast(path.with_name("ballast"), ballast)
         self._idle = idle
         self._guard = guard or contextlib.nullcontext()
+        self._ended = ended
         self._clock = clock
         self._pid = os.getpid()
         self._readers = Readers(path, clock)
@@ -171,72 +171,29 @@ class SQLiteFile:
             raise JournalError(f"{self.path}: on a network file system ({kind}), whose locks lie; use a local disk")
         try:
             with self._guard:
-                page_size = self._open()
+                opened = open_to_write(
+                    self.path,
+                    ballast=self._ballast,
+                    pragmas=tuple(_PRAGMAS),
+                    application_id=self._application_id,
+                    schema=self._schema,
+                )
         except OSError as error:
             raise JournalError(f"{self.path}: cannot be opened ({error.strerror}); is the folder writable?") from error
-        self._log_length = LogLength(Path(f"{self.path}-wal"), page_size)
+        self._connection, self._full = opened.connection, opened.full
+        self._log_length = LogLength(Path(f"{self.path}-wal"), opened.page_size)
         self._idle_due = self._clock.monotonic()
         if self._full:
             _log.critical("%s: the disk is full; nothing new is begun until there is space", self.path)
         try:
             thread = start_thread(self._run, name=f"hireliab.sqlite.{self._what}")
         except RuntimeError as error:  # too many threads
-            assert self._connection is not None
-            self._end(self._connection)
+            self._end(opened.connection)
             raise JournalError(
                 f"{self.path}: no thread can be started ({error}); end some, then open it again"
             ) from error
         with self._lock:
             self._thread = thread
-
-    def _open(self) -> int:
-        """Make the writing connection, and the file where it is missing; the size of its pages."""
-        new = not self.path.exists() or self.path.stat().st_size == 0
-        self._full = not self._ballast.ensure()
-        if new and self._full:
-            raise self._no_room()
-        if new:
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
-        connection = self._connect(new)
-        try:
-            page_size: int = connection.execute("PRAGMA page_size").fetchone()[0]
-            if new:
-                sync_folder(self.path.parent)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
-        return page_size
-
-    def _connect(self, new: bool) -> sqlite3.Connection:
-        """The writing connection; on a full disk with the ballast's room for the log's index."""
-        try:
-            try:
-                return self._connect_once(new)
-            except sqlite3.Error as error:
-                if not self._lacks_room(error) or not self._ballast.release():
-                    raise
-                self._full = True
-                return self._connect_once(new)
-        except sqlite3.Error as error:
-            raise (self._no_room() if self._lacks_room(error) else refusal(self.path, error)) from error
-
-    def _connect_once(self, new: bool) -> sqlite3.Connection:
-        if not new:
-            look(self.path, application_id=self._application_id, newest=len(self._schema))
-        return connect_to_write(
-            self.path, pragmas=tuple(_PRAGMAS), application_id=self._application_id, schema=self._schema
-        )
-
-    def _lacks_room(self, error: sqlite3.Error) -> bool:
-        """Also by looking: Python 3.10 has no code of an I/O error, and nothing was written yet that could be lost."""
-        return is_full(error) or free_bytes(self.path.parent) < _LOG_ROOM
-
-    def _no_room(self) -> JournalError:
-        free, needed = free_bytes(self.path.parent), 2 * self._ballast.size
-        return JournalError(
-            f"{self.path}: disk full: {free} bytes are free, at least {needed} are needed; free some space"
-        )
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -352,7 +309,10 @@ class SQLiteFile:
                     self._be_idle(connection)
         except BaseException as error:  # nobody else hears of it, and those who wait would wait for ever
             self._break_off(error)
-        self._end(connection)
+        try:
+            self._end(connection)
+        finally:
+            self._ended()
 
     def _break_off(self, error: BaseException) -> None:
         """Nothing is written any more; whoever waits is told, and whoever comes is refused."""
@@ -580,6 +540,8 @@ class SQLiteFile:
             return
         with self._lock:
             pending = (self._queue or self._busy) and self._poison is None and not self._closing
+            # A signal handler sees what is on disk: its own thread holds up the rest.
+            pending = pending and not self._inside
         if pending:
             self.write(lambda _: None)
 
@@ -597,12 +559,15 @@ class SQLiteFile:
             timeout: Seconds.
 
         Returns:
-            Whether the writer ended in time.
+            Whether the writer ended in time. In a signal handler that interrupted a write of its own thread it cannot: the
+            write comes first, when the handler has returned; then the writer ends by itself.
         """
         if os.getpid() != self._pid:  # before the lock, which another thread of the parent may have held at the fork
             return True
         with self._lock:
             self._closing = True
-            thread = self._thread
+            thread, interrupted = self._thread, self._inside
         self._ring()
+        if interrupted:
+            return False
         return thread is None or not join_all([thread], timeout=timeout)

@@ -1,13 +1,15 @@
-"""Opening a SQLite file that is ours: what is refused and why, the pragmas, the migration."""
+"""Opening a SQLite file that is ours: what is refused and why, the pragmas, the migration, and room for it on a full disk."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 from hireliab.core import _kill_points
-from hireliab.core._sqlite_disk import is_full
+from hireliab.core._sqlite_disk import Ballast, free_bytes, is_full, sync_folder
 from hireliab.core._sqlite_readers import connect_to_read
 from hireliab.errors import JournalCorruptError, JournalError
 
@@ -16,6 +18,81 @@ _log = logging.getLogger("hireliab.sqlite")
 CHECKED_BYTES = 128 * 1024 * 1024
 """Files up to this size are checked as a whole when they are opened: about half a second for the largest."""
 _CORRUPT, _NOT_A_DATABASE = 11, 26  # SQLITE_CORRUPT, SQLITE_NOTADB
+_LOG_ROOM = 128 * 1024
+"""Bytes that the log and its index need to be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """
+    A file that was opened to be written.
+
+    Attributes:
+        connection: Of its only writer.
+        page_size: In bytes.
+        full: Whether the disk is, so that the ballast is not there.
+    """
+
+    connection: sqlite3.Connection
+    page_size: int
+    full: bool
+
+
+def open_to_write(
+    path: Path,
+    *,
+    ballast: Ballast,
+    pragmas: tuple[tuple[str, str | int], ...],
+    application_id: int,
+    schema: tuple[str, ...],
+) -> Opened:
+    """
+    Open the file, or make it where it is missing, and bring its schema up to date.
+
+    Raises:
+        JournalCorruptError, JournalError: See `look`, `connect_to_write` and `refusal`; or there is no room.
+        OSError: The folder cannot be written.
+    """
+    new = not path.exists() or path.stat().st_size == 0
+    full = not ballast.ensure()
+    if new and full:
+        raise _no_room(path, ballast)
+    if new:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
+
+    def connect() -> sqlite3.Connection:
+        if not new:
+            look(path, application_id=application_id, newest=len(schema))
+        return connect_to_write(path, pragmas=pragmas, application_id=application_id, schema=schema)
+
+    try:
+        try:
+            connection = connect()
+        except sqlite3.Error as error:
+            if not _lacks_room(path, error) or not ballast.release():
+                raise
+            full = True  # the ballast's room is for the log's index
+            connection = connect()
+    except sqlite3.Error as error:
+        raise (_no_room(path, ballast) if _lacks_room(path, error) else refusal(path, error)) from error
+    try:
+        page_size: int = connection.execute("PRAGMA page_size").fetchone()[0]
+        if new:
+            sync_folder(path.parent)
+    except BaseException:
+        connection.close()
+        raise
+    return Opened(connection, page_size, full)
+
+
+def _lacks_room(path: Path, error: sqlite3.Error) -> bool:
+    """Also by looking: Python 3.10 has no code of an I/O error, and nothing was written yet that could be lost."""
+    return is_full(error) or free_bytes(path.parent) < _LOG_ROOM
+
+
+def _no_room(path: Path, ballast: Ballast) -> JournalError:
+    free, needed = free_bytes(path.parent), 2 * ballast.size
+    return JournalError(f"{path}: disk full: {free} bytes are free, at least {needed} are needed; free some space")
 
 
 def look(path: Path, *, application_id: int, newest: int) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def connect_to_read(path: Path, options: str = "") -> sqlite3.Connection:
     return connection
 
 
+class _Loan:
+    """Lives in the frame of a block that has a connection, and dies with it wherever Ctrl-C ends that."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Readers:
     """
     Args:
@@ -47,7 +54,7 @@ class Readers:
         self._pid = os.getpid()
         self._changed = threading.Condition()  # guards everything below; notified when a connection comes back
         self._idle: list[sqlite3.Connection] = []
-        self._lent = 0
+        self._loans: weakref.WeakSet[_Loan] = weakref.WeakSet()
         self._closed = False
 
     @contextlib.contextmanager
@@ -55,9 +62,10 @@ class Readers:
         """One for the block; after `close`, one of its own."""
         if os.getpid() != self._pid:
             raise JournalError(f"{self._path}: opened by process {self._pid}; open your own after fork()")
+        loan = _Loan()
         with self._changed:
+            self._loans.add(loan)
             connection = self._idle.pop() if self._idle else None
-            self._lent += 1
         sound = False
         try:
             if connection is None:
@@ -70,12 +78,12 @@ class Readers:
                 keep = sound and not self._closed and len(self._idle) < KEPT
                 if keep and connection is not None:
                     self._idle.append(connection)
-                    self._lent -= 1
+                    self._loans.discard(loan)
             if not keep:
                 if connection is not None:
                     connection.close()
                 with self._changed:
-                    self._lent -= 1
+                    self._loans.discard(loan)
                     self._changed.notify_all()
 
     def close(self, timeout: float) -> bool:
@@ -86,4 +94,4 @@ class Readers:
         for connection in idle:
             connection.close()
         with self._changed:
-            return self._clock.wait_for(self._changed, lambda: self._lent == 0, timeout)
+            return self._clock.wait_for(self._changed, lambda: not self._loans, timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -22,6 +23,8 @@ OWN_MISTAKES = (
     sqlite3.NotSupportedError,
 )
 """What an operation did wrong itself; every other error of SQLite is the disk's or the file's."""
+_LOOK = 1.0
+"""Seconds between two looks of a thread that waits for a write and is not woken."""
 
 
 class Write(Generic[T]):
@@ -73,7 +76,7 @@ class Write(Generic[T]):
 
     def done(self) -> bool:
         """Whether it is on disk, or failed."""
-        return self._done is not None and not self._done.locked()
+        return self._settled
 
     def result(self, timeout: float | None = None) -> T:
         """
@@ -86,9 +89,14 @@ class Write(Generic[T]):
             JournalPoisonedError: A write failed.
         """
         assert self._done is not None, "bug: nobody may wait for a posted write"
-        if not self._done.acquire(timeout=-1 if timeout is None else timeout):
-            raise TimeoutError(f"not written within {timeout:g} s")
-        self._done.release()  # for the next who asks
+        left = math.inf if timeout is None else timeout
+        while not self._settled:
+            # Ctrl-C may strike between the two: then the next who waits is not woken, and looks by itself.
+            if self._done.acquire(timeout=min(left, _LOOK)):
+                self._done.release()  # for the next who waits
+            elif left <= _LOOK:
+                raise TimeoutError(f"not written within {timeout:g} s")
+            left -= _LOOK
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value] # set by the operation

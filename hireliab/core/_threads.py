@@ -59,6 +59,35 @@ def start_thread(target: Callable[[], None], *, name: str) -> threading.Thread:
     return thread
 
 
+class Starting(threading.Thread):
+    """
+    A daemon thread that can be called off as long as it has not begun.
+
+    Ctrl-C may cut `start()` short before the thread is there or after: ``call_off()`` then says which, and its owner
+    neither waits for a thread that never was, nor starts a second one beside it.
+    """
+
+    def __init__(self, work: Callable[[], None], *, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._work = work
+        self._permit = [True]  # whoever takes it out decides
+
+    def run(self) -> None:
+        """Do the work, unless it was called off."""
+        if self._decide():
+            self._work()
+
+    def call_off(self) -> bool:
+        """Prevent it; False when it has begun."""
+        return self._decide()
+
+    def _decide(self) -> bool:
+        try:
+            return self._permit.pop()
+        except IndexError:
+            return False
+
+
 def run_forever(step: Callable[[], float | None], stop: Stop, *, what: str) -> None:
     """
     Call `step` until `stop` is set, sleeping for the seconds that it returns (None: until woken).

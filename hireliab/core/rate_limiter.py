@@ -179,18 +179,14 @@ class RateLimiter:
                         f" {window.per:g} s, room in {due - now:.3f} s; try again then",
                         retry_after=due - now,
                     )
-                # Behind others, wait to be woken by the one in front, who leaves at its time or earlier.
-                until = due if self._next_locked() is waiter else deadline
+                # Until its own time, also behind others: whoever is in front wakes it when it leaves earlier, unless Ctrl-C
+                # strikes just then, twice.
                 waiter.woken = False
                 if waiter.condition is None:  # not for those that are refused at once
                     waiter.condition = threading.Condition(self._lock)
                 self._inside = False  # while the others have the lock
                 try:
-                    self._clock.wait_for(
-                        waiter.condition,
-                        lambda: waiter.woken,
-                        None if until == math.inf else max(until - now, _SHORTEST_WAIT),
-                    )
+                    self._clock.wait_for(waiter.condition, lambda: waiter.woken, max(due - now, _SHORTEST_WAIT))
                 finally:
                     self._inside = True
         finally:

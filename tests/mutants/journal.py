@@ -52,7 +52,7 @@ MUTANTS = [
     (
         "a file without a thread stays open",
         _SQLITE,
-        "            self._end(self._connection)\n            raise JournalError",
+        "            self._end(opened.connection)\n            raise JournalError",
         "            raise JournalError",
     ),
     (
@@ -172,14 +172,14 @@ MUTANTS = [
     (
         "a relaxed verdict is not found before it is written",
         _JOURNAL,
-        "        if not self._relaxed:\n            return None\n        with",
-        "        return None\n        with",
+        "        if not self._relaxed:\n            return None\n        by_order",
+        "        return None\n        by_order",
     ),
     (
         "the watermark is written once",
         _JOURNAL,
-        "            self._watermark_waits = False\n            newest",
-        "            newest",
+        "        self._watermark_waits = False\n        db.execute",
+        "        db.execute",
     ),
     (
         "facts are found by a pattern",

@@ -115,7 +115,7 @@ MUTANTS = [
         "                queue.remove(waiter)\n",
         "                if __import__('sys').exc_info()[0] is not KeyboardInterrupt:\n                    queue.remove(waiter)\n",
     ),
-    ("a hair's breadth of a wait", _FILE, "max(until - now, _SHORTEST_WAIT)", "until - now"),
+    ("a hair's breadth of a wait", _FILE, "max(due - now, _SHORTEST_WAIT)", "due - now"),
     ("history is out of order", _WINDOW, '        self.log = deque(sorted(self.log, key=attrgetter("at")))\n', ""),
     (
         "a send time in the future lasts longer",

@@ -108,9 +108,9 @@ def cheap_collections():
         gc.unfreeze()
 
 
-def with_interruption(places, interruption, call):
+def with_interruption(places, interruption, call, *, folder=FOLDER):
     """
-    Run `call`, and `interruption` at those places of the pool's own code, counted from 1: where a function of it
+    Run `call`, and `interruption` at those places of the folder's own code, counted from 1: where a function of it
     begins or ends, and behind each call of a built-in one.
 
     There CPython looks for signals, so it is where a signal handler (or, if it raises, Ctrl-C) can come in. Not before
@@ -122,7 +122,7 @@ def with_interruption(places, interruption, call):
 
     def profile(frame, event, arg):
         nonlocal count
-        if count < last and event in ("call", "return", "c_return") and frame.f_code.co_filename.startswith(FOLDER):
+        if count < last and event in ("call", "return", "c_return") and frame.f_code.co_filename.startswith(folder):
             count += 1
             if count in places:
                 interruption()

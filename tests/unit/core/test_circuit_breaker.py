@@ -60,7 +60,7 @@ def names():
 
 def trip(breaker, error=None):
     for _ in range(breaker.fail_max - breaker.fail_counter):
-        with pytest.raises(Exception):
+        with pytest.raises(Boom if error is None else type(error)):
             breaker.execute(fail, error)
     assert breaker.state == "open"
 

@@ -229,6 +229,30 @@ def test_an_interrupted_waiter_leaves_the_queue_and_takes_nothing(clock):
     assert refusal(limiter).retry_after == 1.0
 
 
+def test_ctrl_c_between_a_waiters_leaving_and_its_waking_the_next_leaves_nobody_waiting_for_ever(clock):
+    limiter = RateLimiter(name="x", limit=1, per=10.0, clock=clock)
+    limiter.acquire()
+    front = Background(limiter.acquire, timeout=60.0)
+    clock.wait_parked(1)
+    behind = Background(limiter.acquire, timeout=None)
+    clock.wait_parked(2)
+    wake, calls = limiter._wake_next_locked, []
+
+    def strike():
+        if not calls:
+            calls.append(1)
+            raise KeyboardInterrupt
+        wake()
+
+    limiter._wake_next_locked = strike
+    clock.advance(10.0)
+    with pytest.raises(KeyboardInterrupt):
+        front.result()
+    clock.wait_parked(1)
+    clock.advance(10.0)
+    assert behind.result().at == clock.monotonic()
+
+
 def test_a_waiter_does_not_hold_the_lock(make, clock, line):
     limiter = make()
     take(limiter, 10)

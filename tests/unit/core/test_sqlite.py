@@ -1,6 +1,8 @@
 """The writer: order, group commit, isolation of one bad operation, poison, foreign files."""
 
 import errno
+import gc
+import itertools
 import logging
 import os
 import sqlite3
@@ -9,11 +11,12 @@ from collections import deque
 
 import pytest
 
-from hireliab.core import _sqlite, _sqlite_disk, _sqlite_open
+from hireliab.core import _sqlite, _sqlite_disk, _sqlite_open, _sqlite_readers, _sqlite_write
 from hireliab.core._sqlite import INTENT, LINGER, SOFT, SQLiteFile
 from hireliab.core._sqlite_disk import Ballast, LogLength, is_full, network_type
 from hireliab.errors import ClosedError, JournalCorruptError, JournalError, JournalPoisonedError
 from hireliab.testing import FakeClock
+from tests.support.pools import with_interruption
 from tests.support.together import Background, together
 
 SCHEMA = ("CREATE TABLE t (n INTEGER PRIMARY KEY, v TEXT NOT NULL)",)
@@ -265,8 +268,8 @@ def test_a_posted_write_is_committed_when_no_barrier_comes(still, clock):
     clock.advance(LINGER / 2)
     clock.wait_parked()
     assert rows(still) == []
-    clock.advance_until(lambda: rows(still) == [1], limit=3 * LINGER, threads=("hireliab.sqlite.",))
-    assert still.commits == 1
+    clock.advance_until(lambda: still.commits == 1, limit=3 * LINGER, threads=("hireliab.sqlite.",))
+    assert rows(still) == [1]
 
 
 def test_a_posted_write_wakes_a_writer_that_sleeps(still, clock):
@@ -322,6 +325,40 @@ def test_waiting_for_a_write_has_a_limit(file):
     assert held.done()
 
 
+class StruckByCtrlC:
+    """The lock of a write; Ctrl-C comes when the first who waits for it has it."""
+
+    def __init__(self, lock):
+        self._lock, self._struck = lock, False
+
+    def acquire(self, timeout):
+        got = self._lock.acquire(timeout=timeout)
+        if got and not self._struck:
+            self._struck = True
+            raise KeyboardInterrupt
+        return got
+
+    def release(self):
+        self._lock.release()
+
+
+def test_ctrl_c_upon_one_who_waits_for_a_write_leaves_no_other_waiting(file, monkeypatch):
+    monkeypatch.setattr(_sqlite_write, "_LOOK", 0.01)
+    write, gate = held_back(file)
+    write._done = StruckByCtrlC(write._done)
+    waiting = [Background(write.result) for _ in range(3)]
+    gate.set()
+    ends = []
+    for one in waiting:
+        try:
+            ends.append(one.result())
+        except KeyboardInterrupt:
+            ends.append("struck")
+    assert sorted(ends, key=str) == [None, None, "struck"]
+    assert write.done()
+    assert write.result() is None
+
+
 def test_a_forked_childs_write_is_refused_before_it_waits_for_a_lock(file, monkeypatch):
     monkeypatch.setattr(file, "_pid", os.getpid() + 1)
     with file._lock, pytest.raises(JournalError, match="fork"):
@@ -346,7 +383,7 @@ def test_a_signal_handler_in_the_middle_of_a_write_is_refused_and_the_write_goes
         with pytest.raises(JournalError, match="signal handler"):
             still.post(insert(3), what="the third")
         still.flush()
-        assert not still.close(timeout=0.01)  # the writer waits for us
+        assert not still.close(timeout=60.0)  # the writer waits for us, so this does not wait for it
         refused.append(1)
 
     refused = []
@@ -356,6 +393,20 @@ def test_a_signal_handler_in_the_middle_of_a_write_is_refused_and_the_write_goes
     assert refused == [1]
     assert still.close()
     assert rows(still) == [1]
+
+
+def test_whoever_wants_to_know_is_told_when_the_file_is_closed_however_late(tmp_path):
+    closed = threading.Event()
+    file = make(tmp_path / "a.db", ended=closed.set)
+    file.open()
+    first, gate = held_back(file)
+    assert not file.close(timeout=0.0)
+    assert not closed.is_set()
+    gate.set()
+    first.result(10)
+    assert closed.wait(10)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        file._connection.execute("SELECT 1")
 
 
 def test_a_forked_childs_close_does_nothing_and_waits_for_no_lock(file, monkeypatch):
@@ -478,6 +529,35 @@ def test_a_reader_whose_block_failed_is_not_used_again(file):
         first.execute("SELECT 1")
     with file.reader() as second:
         assert second is not first
+
+
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # of a connection that died with its frame
+def test_ctrl_c_anywhere_in_a_reading_block_loses_no_connection_and_no_count(file):
+    file.write(insert(1))
+
+    def strike():
+        raise KeyboardInterrupt
+
+    for place in itertools.count(1):
+        readers = _sqlite_readers.Readers(file.path, _sqlite.SYSTEM_CLOCK)
+        with readers.lend() as first:
+            first.execute("SELECT 1").fetchall()
+
+        def read(readers=readers):
+            with readers.lend() as db:
+                assert db.execute("SELECT n FROM t").fetchall() == [(1,)]
+
+        try:
+            with_interruption({place}, strike, read, folder=_sqlite_readers.__file__)
+        except KeyboardInterrupt:
+            pass
+        else:
+            assert place > 5
+            assert readers.close(0.0)
+            break
+        read()
+        assert readers.close(0.0), place
+    gc.collect()  # here, and in no test after this one
 
 
 def test_closing_waits_for_a_reader_and_then_leaves_the_log(tmp_path, monkeypatch):

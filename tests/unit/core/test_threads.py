@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from hireliab.core._threads import join_all, start_thread
+from hireliab.core._threads import Starting, join_all, start_thread
 
 
 @pytest.mark.parametrize("timeout", [1e10, 1e300, float("inf")])
@@ -24,3 +24,17 @@ def test_those_that_do_not_end_are_named():
     finally:
         gate.set()
     assert join_all([*threads, threading.Thread()], timeout=10.0) == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_thread_whose_start_was_cut_short_works_or_was_called_off(begun):
+    done = threading.Event()
+    thread = Starting(done.set, name="work")
+    if begun:
+        thread.start()
+        assert done.wait(10.0)
+    assert thread.call_off() is not begun
+    if not begun:
+        thread.start()  # it comes up all the same
+    thread.join(10.0)
+    assert done.is_set() is begun
