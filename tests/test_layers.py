@@ -82,6 +82,7 @@ OWNERS = {
     "messaging._inbox": "messaging.inbox",
     "messaging._spill": "messaging.outbox",
     "monitoring._channel": "monitoring.alert_system",
+    "monitoring._alert_text": "monitoring.alert",
     "monitoring._alert": "monitoring.alert_system",
     "monitoring._apprise": "monitoring.apprise_channel",
     "monitoring._spool": "monitoring.alert_spool",

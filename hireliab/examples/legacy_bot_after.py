@@ -52,7 +52,9 @@ def trade(url: str, token: str, journal: Path) -> dict[str, Decimal]:
         answer = session.post(f"{url}/market/orders/add", json=order, timeout=10)
         answer.raise_for_status()
         data: dict[str, Any] = answer.json()
-        if data["status"] == "failed" and data["code"] != "DuplicateOrder":  # the equal order may be this very one
+        if data["status"] == "failed" and data["code"] == "DuplicateOrder":  # the equal order may be this very one
+            raise OutcomeUnknownError("Nobitex had an equal order within the last 10 seconds")
+        if data["status"] == "failed":
             raise Refused(data["code"])
         placed: dict[str, Any] = data["order"]
         return placed

@@ -22,7 +22,8 @@ class IdempotencyKeys:
         self._journal = journal
         self._ledger = ledger
         self._clock = clock
-        self._lock = threading.Lock()  # guards _known and _registrations
+        # Guards _known and _registrations; re-entrant: a signal handler may ask on the thread that has it.
+        self._lock = threading.RLock()
         self._known: weakref.WeakValueDictionary[str, Transaction] = weakref.WeakValueDictionary()
         self._registrations = [0] * _STRIPES
 

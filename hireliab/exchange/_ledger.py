@@ -85,9 +85,9 @@ class Ledger:
         self._clock = clock
         self._tells = tells
         self._alerts: tuple[tuple[AlertSink, bool], ...] = ()  # each with whether it takes a dedup key
-        self._lock = (
-            threading.Lock()
-        )  # guards _live, _unknown, _acks, _sends and _on_decided, and the writing of _alerts
+        # Guards _live, _unknown, _acks, _sends and _on_decided, and the writing of _alerts. Re-entrant, because a signal
+        # handler may ask the pipeline on the thread that has it.
+        self._lock = threading.RLock()
         self._live: dict[str, Transaction] = {}
         self._unknown: dict[str, tuple[object, ...]] = {}  # fingerprints of those whose outcome is not known
         self._acks: list[tuple[float, str]] = []

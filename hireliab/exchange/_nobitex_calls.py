@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import urllib.parse
@@ -184,6 +185,18 @@ def checked_base_url(text: object) -> str:
         shown = "" if not isinstance(text, str) or "@" in text else f", got {text[:80]!r}"
         raise ConfigError(f"base_url: must be {allowed}{shown}", setting="base_url", allowed=allowed) from None
     return text.rstrip("/")
+
+
+def is_in_the_clear(base_url: str) -> bool:
+    """Whether what is sent there can be read on its way: plain HTTP to another network than this machine's own."""
+    parts = urllib.parse.urlsplit(base_url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_private  # the loopback is private, too
+    except ValueError:
+        return "." in host and not host.endswith((".localhost", ".local", ".internal"))
 
 
 def checked_client_id(text: object) -> str:

@@ -29,7 +29,7 @@ class Orphans:
         self._ledger = ledger
         self._prefix = prefix
         self._ours: set[str] = set()  # client order ids that have a row; only a cache, any thread may fill it
-        self._lock = threading.Lock()  # guards _kept
+        self._lock = threading.RLock()  # guards _kept; re-entrant: a signal handler may ask on the thread that has it
         self._kept: dict[str, str] | None = None  # client order ids by venue id, as in the journal's facts
 
     def notice(self, orders: Iterable[OrderState]) -> tuple[OrderState, ...]:
@@ -79,9 +79,8 @@ class Orphans:
             return True
         txn_id = client_id.rpartition("-")[2]
         if self._ledger.find(txn_id) is None and self._ledger.journal.get(txn_id) is None:
-            forgotten = self._ledger.journal.fact(
-                FORGOTTEN
-            )  # the retention deletes finished rows in order of their ids
+            # The retention deletes finished rows in order of their ids.
+            forgotten = self._ledger.journal.fact(FORGOTTEN)
             if forgotten is None or txn_id > forgotten:
                 return False
         if len(self._ours) >= _REMEMBERED:

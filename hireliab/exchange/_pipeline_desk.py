@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
 
 from hireliab.core import config
-from hireliab.core.clock import Clock
 from hireliab.errors import ConfigError
 from hireliab.exchange import _halt
 from hireliab.exchange._admission import Admission
 from hireliab.exchange._decision import Decisions
-from hireliab.exchange._ledger import AlertSink, Ledger
+from hireliab.exchange._ledger import AlertSink
 from hireliab.exchange._orphans import Orphans
 from hireliab.exchange._pipeline_settings import PipelineConfig
 from hireliab.exchange._pipeline_stats import PipelineStats
-from hireliab.exchange._recovery import RecoveryReport
+from hireliab.exchange._pipeline_views import Views
 from hireliab.exchange._resolver import Resolver
-from hireliab.exchange.adapter import ExchangeAdapter, OrderState, Unavailable
-from hireliab.exchange.journal import Journal
+from hireliab.exchange.adapter import OrderState, Unavailable
 from hireliab.exchange.transaction import State, Transaction, TransactionResult
 from hireliab.messaging.outbox import Outbox
 
 
-class Desk(ABC):
+class Desk(Views):
     """Base of TransactionVerificationPipeline."""
 
     config: PipelineConfig
-    _adapter: ExchangeAdapter
-    _clock: Clock
-    _journal: Journal
-    _ledger: Ledger
     _orphans: Orphans
     _decisions: Decisions
     _admission: Admission
@@ -39,16 +33,8 @@ class Desk(ABC):
     _phase: str
 
     @abstractmethod
-    def start(self) -> RecoveryReport:
-        """Open and recover, once."""
-
-    @abstractmethod
     def _bind_account(self) -> str:
         """Make sure whose orders these are; the prefix of their client order ids."""
-
-    @abstractmethod
-    def _known(self, transaction_id: str) -> Transaction:
-        """The transaction, or InvalidOrderError."""
 
     @property
     def state(self) -> str:

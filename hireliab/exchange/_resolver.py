@@ -74,7 +74,8 @@ class Resolver:
         self._config = config
         self._clock = clock
         self._stop = stop
-        self._lock = threading.Lock()  # guards _incoming
+        # Guards _incoming; re-entrant: a signal handler may ask on the thread that has it.
+        self._lock = threading.RLock()
         self._incoming: list[Case] = []
         self._first: OrderListing | None = None  # set before the thread starts
         self._cases: dict[str, Case] = {}  # the resolver thread's own, like everything below
@@ -255,7 +256,7 @@ class Resolver:
                 if evidence.has_fields_of(record.order, read.order):
                     case.unknown_id = False
                 else:
-                    self._shout(case, record, (read.order,), "a venue order that is different carries its id")
+                    self._shout(case, record, (read.order.order_id,), "a venue order that is different carries its id")
             if case.transaction.record.is_rollback and evidence.speaks_of(case.transaction.record, read.order):
                 self._cancel_again(case, read.order)
         elif isinstance(read, Absent) and record.order_id is not None and record.kind == "ORDER":
@@ -387,7 +388,7 @@ class Resolver:
         finding = self._follow_leads(record, finding)
         if len(finding.ours) > 1 or (finding.ours and not evidence.has_fields_of(record.order, finding.ours[0])):
             self._shout(
-                case, record, finding.ours, "several venue orders, or a different one, carry its client order id"
+                case, record, _ids(finding.ours), "several venue orders, or a different one, carry its client order id"
             )
         elif finding.ours:
             conclude(transaction, finding.ours[0], ledger=self._ledger)
@@ -396,19 +397,25 @@ class Resolver:
             self._tell_no_ids(finding.candidates)
             case.listings += orders.started >= case.proof.fence
             if case.listings >= evidence.NEGATIVES:
-                self._shout(case, record, finding.candidates, "venue orders without a client order id look like it")
+                self._shout(
+                    case, record, _ids(finding.candidates), "venue orders without a client order id look like it"
+                )
         elif finding.nameless:
             case.proof.restart()
             case.listings += orders.started >= case.proof.fence
             if case.listings >= evidence.NEGATIVES:
                 self._shout(case, record, (), "fills that do not name their order could be its")
+        elif finding.leads:
+            case.listings += orders.started >= case.proof.fence
+            if case.listings >= evidence.NEGATIVES:
+                self._shout(case, record, finding.leads, "fills of venue orders that are not shown could be its")
         elif fills is not None and fills.since > record.baseline_time - evidence.CLOCK_MARGIN:
             case.listings += orders.started >= case.proof.fence
             if case.listings >= evidence.NEGATIVES:
                 self._shout(
                     case, record, (), "it is not listed, and fills as old as it would be are not listed any more"
                 )
-        elif fills is not None and not finding.leads:
+        elif fills is not None:
             canary = self._ledger.canary(orders.started - self._config.visibility_window)
             shown = (
                 canary is None
@@ -464,9 +471,8 @@ class Resolver:
             needs_human=False,
         )
 
-    def _shout(self, case: Case, record: Record, orders: tuple[OrderState, ...], why: str) -> None:
+    def _shout(self, case: Case, record: Record, candidates: tuple[str, ...], why: str) -> None:
         """Only a person can decide this one: say so once, keep the candidates, go on looking."""
-        candidates = tuple(sorted(order.order_id for order in orders))
         if record.candidates != candidates or not record.needs_human:
             self._ledger.note(case.transaction, record, cause=why, candidates=candidates, needs_human=True, reason=why)
         if not case.shouted:
@@ -488,3 +494,7 @@ class Resolver:
                 "The exchange hides client order ids",
                 "closed orders are listed without their client order id; lost answers may stay undecidable",
             )
+
+
+def _ids(orders: tuple[OrderState, ...]) -> tuple[str, ...]:
+    return tuple(sorted(order.order_id for order in orders))

@@ -59,7 +59,8 @@ class CallBook:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._lock = threading.Lock()  # guards everything below
+        # Guards everything below; re-entrant: a signal handler may ask on the thread that has it.
+        self._lock = threading.RLock()
         self._finders: dict[str, Finder] = {}
         self._live: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self._handed: list[Transaction] = []

@@ -30,7 +30,7 @@ from hireliab.errors import (
 )
 from hireliab.exchange import _nobitex_rules as rules
 from hireliab.exchange._nobitex_access import Access
-from hireliab.exchange._nobitex_calls import checked_base_url, checked_client_id
+from hireliab.exchange._nobitex_calls import checked_base_url, checked_client_id, is_in_the_clear
 from hireliab.exchange._nobitex_fresh import Fresh
 from hireliab.exchange._nobitex_listings import Listings
 from hireliab.exchange._nobitex_markets import MarketRules, Options, OrderBook, market_data
@@ -192,7 +192,8 @@ class EnhancedNobitexAdapter:
 
     def __repr__(self) -> str:
         who = self._access.credentials
-        return f"<{type(self).__name__} {self._access.base_url or ''} {'' if who is None else who.public}>"
+        facts = [type(self).__name__, self._access.base_url, None if who is None else who.public]
+        return f"<{' '.join(fact for fact in facts if fact)}>"
 
     # -- start and stop -------------------------------------------------------------------------------------------
 
@@ -204,6 +205,9 @@ class EnhancedNobitexAdapter:
             ConfigError: The pool's clients are no NobitexClient.
         """
         self._access.start()
+        url = self._access.base_url
+        if url is not None and is_in_the_clear(url):
+            _log.warning("nobitex: %s is no https: whoever is on the way can read the token and the orders", url)
         for pool in self._own_pools:
             pool.initialize()
         try:

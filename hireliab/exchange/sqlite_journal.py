@@ -91,11 +91,13 @@ class SQLiteJournal(JournalReads):
         self._clock = clock
         self._file: SQLiteFile | None = None
         self._lock_file: FolderLock | None = None
-        self._lock = threading.Lock()  # guards _watermark, _watermark_waits and _told
+        # Guards the steps of note_watermark. Re-entrant, because a signal handler may ask the journal on the thread that
+        # has it. The writer's thread never takes it: the handler may wait for a commit.
+        self._lock = threading.RLock()
         self._watermark = "0"
         self._watermark_waits = False  # a write of it is queued, and will take the newest
         self._wake: Callable[[], None] | None = None  # of the outbox
-        self._told: dict[str, Record] = {}  # verdicts that were told and are not on disk yet, by transaction
+        self._told: dict[tuple[str, int], Record] = {}  # verdicts that were told and are not on disk yet
 
     def open(self) -> None:
         """
@@ -114,10 +116,10 @@ class SQLiteJournal(JournalReads):
             schema=_SCHEMA,
             ballast=BALLAST,
             idle=None if self._retention is None else self._retention.sweep,
+            ended=lock.release,
             clock=self._clock,
         )
-        with self._lock:
-            self._told.clear()
+        self._told.clear()
         try:
             lock.acquire()
             self._file = file
@@ -171,8 +173,7 @@ class SQLiteJournal(JournalReads):
             # FAILED without a key may have freed one, and `find_key` must not find it any more.
             if self._relaxed and (record.state is not State.FAILED or record.idempotency_key is not None):
                 barrier, then = False, partial(self._written, record, then)
-                with self._lock:
-                    self._told[record.txn_id] = record
+                self._told[record.txn_id, record.version] = record
         elif barrier and record.state in _INTENTS:
             mark = INTENT
         if barrier:
@@ -218,17 +219,15 @@ class SQLiteJournal(JournalReads):
             raise
 
     def _write_watermark(self, db: sqlite3.Connection) -> None:
-        # The newest at this moment, so it may be ahead of the records around it: an id that was seen stays seen.
-        with self._lock:
-            self._watermark_waits = False
-            newest = self._watermark
-        db.execute(_WATERMARK, (newest,))
+        # The newest at this moment, so it may be ahead of the records around it: an id that was seen stays seen. In this
+        # order, as note_watermark has it the other way round: a newer one is either read here or queued anew.
+        self._watermark_waits = False
+        db.execute(_WATERMARK, (self._watermark,))
 
     @property
     def watermark(self) -> str:
         """The newest own venue order id known, "0" for none."""
-        with self._lock:
-            return self._watermark
+        return self._watermark
 
     def note_fact(self, name: str, value: str | None) -> None:
         """See `Journal.note_fact`."""
@@ -294,15 +293,13 @@ class SQLiteJournal(JournalReads):
         """A verdict that was told already (relaxed), so that nobody may find the record as it was before it."""
         if not self._relaxed:
             return None
-        with self._lock:
-            verdicts = list(self._told.values())
         by_order = field == "order_id"  # a cancel's row has its parent's
-        return next((r for r in verdicts if getattr(r, field) == value and not (by_order and r.kind != "ORDER")), None)
+        verdicts = self._told.copy().values()
+        found = [r for r in verdicts if getattr(r, field) == value and not (by_order and r.kind != "ORDER")]
+        return max(found, key=lambda record: record.version, default=None)
 
     def _written(self, record: Record, then: Callable[[], None] | None) -> None:
-        with self._lock:
-            if self._told.get(record.txn_id) is record:
-                del self._told[record.txn_id]
+        self._told.pop((record.txn_id, record.version), None)
         if then is not None:
             then()
 
@@ -317,7 +314,7 @@ class SQLiteJournal(JournalReads):
             if lock is not None:
                 lock.release()
         else:
-            _log.error("journal %s: its writer does not end; the lock is kept until this process ends", self.folder)
+            _log.error("journal %s: its writer has not ended yet; the folder stays locked until it does", self.folder)
         self._file = None
 
 

@@ -25,14 +25,12 @@ from hireliab.errors import (
     ConfigError,
     HireliabError,
     IdempotencyConflictError,
-    InvalidOrderError,
     JournalPoisonedError,
     NotSentError,
 )
 from hireliab.exchange._admission import Admission
 from hireliab.exchange._cancel import cancel_of, close_parent
 from hireliab.exchange._decision import Decisions
-from hireliab.exchange._fills import list_fills
 from hireliab.exchange._handle import Handle
 from hireliab.exchange._idempotency import IdempotencyKeys
 from hireliab.exchange._intent import make_record, with_symbol
@@ -49,17 +47,10 @@ from hireliab.exchange._recovery import Gate, RecoveryReport, first_listing, rec
 from hireliab.exchange._resolver import Resolver
 from hireliab.exchange._runner import Runner
 from hireliab.exchange._verified_calls import CallBook
-from hireliab.exchange.adapter import ExchangeAdapter, Fill
+from hireliab.exchange.adapter import ExchangeAdapter
 from hireliab.exchange.journal import Journal
 from hireliab.exchange.sqlite_journal import SQLiteJournal
-from hireliab.exchange.transaction import (
-    PHASES,
-    Record,
-    Status,
-    Transaction,
-    TransactionResult,
-    new_id,
-)
+from hireliab.exchange.transaction import Transaction, TransactionResult, new_id
 from hireliab.messaging.outbox import EventBus
 
 __all__ = ["Handle", "TransactionVerificationPipeline"]
@@ -164,10 +155,10 @@ class TransactionVerificationPipeline(Desk):
         )
         self._keys = IdempotencyKeys(journal=self._journal, ledger=self._ledger, clock=clock)
         self._pid = os.getpid()
-        # guards _phase, _starter, _report and _prefix
+        # guards _phase, _mover, _report and _prefix
         self._changed = threading.Condition()
         self._phase = "new"
-        self._starter: int | None = None
+        self._mover: int | None = None  # the thread that starts or stops it
         self._report = RecoveryReport()
         self._operator: Operator | None = None
         self._health = health
@@ -202,7 +193,7 @@ class TransactionVerificationPipeline(Desk):
         ours, phase = False, "new"
         try:
             with self._changed:
-                if self._phase == "starting" and self._starter == threading.get_ident():
+                if self._phase == "starting" and self._mover == threading.get_ident():
                     return self._report  # an alert or event of the recovery asks back
                 self._clock.wait_for(self._changed, lambda: self._phase != "starting", None)
                 if self._phase == "open":
@@ -211,7 +202,7 @@ class TransactionVerificationPipeline(Desk):
                     raise ClosedError(f"pipeline {self.config.name}: stopped; make a new one")
                 ours = True
                 self._phase = "starting"
-                self._starter = threading.get_ident()
+                self._mover = threading.get_ident()
             report = self._open()
             phase = "open"
         finally:
@@ -300,7 +291,8 @@ class TransactionVerificationPipeline(Desk):
         """
         Send nothing more, let requests that are on their way end, and close the journal; idempotent.
 
-        Waits for nothing unknown: the next start goes on with it.
+        Waits for nothing unknown: the next start goes on with it. In a signal handler that interrupted start() or another
+        stop() of its own thread it only makes sure that nothing more is sent, and answers at once.
 
         Args:
             timeout: Seconds for everything.
@@ -313,6 +305,11 @@ class TransactionVerificationPipeline(Desk):
         ours, phase = False, "open"  # a stop that is interrupted by Ctrl-C, wherever, can be done again
         try:
             with self._changed:
+                interrupts = self._phase in ("starting", "stopping") and self._mover == threading.get_ident()
+            if interrupts:  # a wait for it would be a wait for this very thread
+                self._stop.set()
+                return ()
+            with self._changed:
                 settled = self._clock.wait_for(
                     self._changed, lambda: self._phase not in ("starting", "stopping"), timeout + 5.0
                 )
@@ -321,6 +318,7 @@ class TransactionVerificationPipeline(Desk):
                     return ()
                 ours = True
                 self._phase = "stopping"
+                self._mover = threading.get_ident()
             undecided = self._close(self._admission.close(), timeout)
             phase = "stopped"
             return undecided
@@ -514,84 +512,3 @@ class TransactionVerificationPipeline(Desk):
         result = self.submit(child).result()
         close_parent(self._ledger, parent, child.record)
         return result
-
-    # -- looking ----------------------------------------------------------------------------------------------
-
-    def get(self, transaction_id: str) -> Transaction | None:
-        """A transaction by its id, or None."""
-        self.start()
-        if not isinstance(transaction_id, str) or not transaction_id.isascii():
-            return None
-        record: Record | None = None
-        # A row that is not finished belongs to a live transaction, or to one that ended between the two looks.
-        for _ in range(3):
-            live = self._ledger.find(transaction_id)
-            if live is not None:
-                return live
-            record = self._journal.get(transaction_id)
-            if record is None or record.is_finished:
-                break
-        if record is None:
-            return None
-        return Transaction(record, fills=tuple(self._journal.fills(transaction_id)), clock=self._clock)
-
-    def _known(self, transaction_id: str) -> Transaction:
-        transaction = self.get(transaction_id)
-        if transaction is None:
-            raise InvalidOrderError(f"transaction {transaction_id!r:.60}: unknown; see transactions()", by="hireliab")
-        return transaction
-
-    def fills(self, transaction_id: str) -> tuple[Fill, ...]:
-        """
-        The executions of a transaction's order, listed at the exchange now and kept in the journal, each once.
-
-        Args:
-            transaction_id: Of an order.
-
-        Returns:
-            Those known, oldest first; `TransactionResult.filled` says how much they should add up to. An exchange
-            keeps its list for a few days only (Nobitex: 3).
-
-        Raises:
-            InvalidOrderError: There is no such transaction.
-            NotSentError, OutcomeUnknownError: The exchange's list could not be read.
-        """
-        return list_fills(self._known(transaction_id), adapter=self._adapter, journal=self._journal)
-
-    def transactions(self, *, status: str | Status | None = None, limit: int = 1000) -> list[Transaction]:
-        """
-        Transactions, newest first.
-
-        Args:
-            status: One of the statuses' words (pending, in_progress, completed, failed, rolled_back, unknown).
-            limit: Most of them.
-        """
-        states = None
-        if status is not None:
-            word = status.value if isinstance(status, Status) else status
-            config_.choice("status", word, [s.value for s in Status])
-            states = [state.value for state, (_, of) in PHASES.items() if of.value == word]
-        config_.whole("limit", limit, low=0, high=1_000_000)
-        self.start()
-        found = []
-        for record in self._journal.select(states=states, limit=limit):
-            live = self._ledger.find(record.txn_id)
-            if live is None:  # decided, or decided since the row was read: then it is read again
-                live = Transaction(record, clock=self._clock) if record.is_finished else self.get(record.txn_id)
-            if live is not None and (states is None or live.state.value in states):
-                found.append(live)
-        return found
-
-    def unresolved(self) -> list[Transaction]:
-        """Those that may be live at the exchange and are being looked for."""
-        self.start()
-        return self._ledger.undecided()
-
-    def wait_resolved(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is undecided; False when `timeout` seconds were not enough."""
-        self.start()
-        deadline = None if timeout is None else self._clock.monotonic() + timeout
-        for transaction in self._ledger.undecided():
-            left = None if deadline is None else max(0.0, deadline - self._clock.monotonic())
-            transaction.wait_until(lambda record: record.state.is_terminal or self._stop.is_set, left)
-        return not self._ledger.undecided()

@@ -2,7 +2,7 @@
 The crash campaign as tests: short and seeded. The full one: ``python -m benchmarks crash --kills 10000``.
 
 HIRELIAB_CRASH_SEED and HIRELIAB_CRASH_KILLS override the seed and the number of random kills, of which each profile of
-the exchange gets half; .ci/run asks for 500. What every label costs comes on top.
+the exchange gets half; .ci/run asks for more than a developer needs. What every label costs comes on top.
 """
 
 import ast

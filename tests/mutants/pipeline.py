@@ -349,6 +349,12 @@ MUTANTS = [
         "elif fills is not None and fills.since > record.baseline_time - evidence.CLOCK_MARGIN:",
         "elif False:",
     ),
+    (
+        "fills of an order that is not shown are told to nobody",
+        _RESOLVER,
+        "        elif finding.leads:\n",
+        "        elif False:\n",
+    ),
     ("an order without a market cannot be ours", _EVIDENCE, 'return shown in ("", symbol)', "return shown == symbol"),
     (
         "a person may say unfilled of what was filled",

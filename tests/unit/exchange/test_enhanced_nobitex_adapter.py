@@ -188,6 +188,31 @@ def test_without_base_url_the_borrowed_clients_own_is_used_and_the_client_is_not
         assert client.base_url == "http://venue.test" and client.credentials is None
 
 
+@pytest.mark.parametrize(
+    ("url", "open_"),
+    [
+        ("https://apiv2.nobitex.ir", False),
+        ("http://127.0.0.1:8000", False),
+        ("http://[::1]:8000", False),
+        ("http://localhost:8000", False),
+        ("http://simulator:8000", False),
+        ("http://192.168.1.5", False),
+        ("http://apiv2.nobitex.ir", True),
+        ("http://8.8.8.8", True),
+    ],
+)
+def test_a_token_that_would_cross_the_net_in_the_clear_is_warned_of(url, open_, caplog):
+    Bench(base_url=url).adapter.initialize()
+    assert [url in record.getMessage() for record in caplog.records if "no https" in record.getMessage()] == [
+        True
+    ] * open_
+
+
+def test_its_text_names_what_is_known():
+    assert repr(Bench(token=None).adapter) == "<EnhancedNobitexAdapter>"
+    assert repr(Bench(token=None, base_url="http://venue.test").adapter) == "<EnhancedNobitexAdapter http://venue.test>"
+
+
 def test_a_stopped_adapter_refuses_and_its_reads_are_unavailable():
     bench = Bench()
     with bench.adapter as adapter:

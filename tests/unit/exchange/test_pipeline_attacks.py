@@ -345,6 +345,23 @@ def test_a_fill_without_its_orders_id_is_no_negative(clock, exchange, make):
     assert transaction.state is not State.FAILED
 
 
+def test_a_fill_of_an_order_that_the_venue_shows_nowhere_is_told_to_a_person(clock, exchange, make, alerts):
+    pipeline = make(late_arrival_bound=0.0)
+
+    def forgotten(order):
+        exchange.hidden.add(exchange._accept(order, "fill").order_id)
+        raise ResponseLostError("lost")
+
+    exchange.find_by_id = lambda order_id: Absent("status by id")
+    exchange.script.append(forgotten)
+    transaction = market(pipeline)
+    finish(clock, pipeline, transaction)
+    pass_time(clock, 100.0)
+    assert (transaction.state, transaction.record.needs_human) == (State.UNKNOWN, True)
+    assert transaction.record.candidates == tuple(exchange.orders)
+    assert sum("needs a person" in alert["title"] for alert in alerts) == 1
+
+
 def test_a_likeness_that_appears_after_absence_is_told_to_a_person(clock, exchange, make, alerts):
     """Closed rows show no client id, and the order arrived after every bound (case 5 on such a venue)."""
     pipeline = make(late_arrival_bound=0.0)
