@@ -74,7 +74,9 @@ class SpillStore:
         self._name = name
         self._most_rows, self._most_bytes = most_rows, most_bytes
         self._clock = clock
-        self._lock = threading.Lock()  # guards _rows, _bytes and _told_full
+        # Guards _rows, _bytes and _told_full. Re-entrant, because a signal handler that publishes may interrupt the thread
+        # that has it.
+        self._lock = threading.RLock()
         self._rows = self._bytes = 0
         self._told_full = False
         self._file: SQLiteFile | None = None

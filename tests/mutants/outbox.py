@@ -105,5 +105,6 @@ MUTANTS = [
     ("a spill is everybody's", _SPILL, "            if not lock.acquire(PATIENCE):", "            if False:"),
     ("a spill says yes before the disk has it", _SPILL, "            self._file.write(\n", "            (lambda w: self._file.post(w, what=\"x\"))(\n"),
     ("a removed message counts on", _SPILL, "lambda: self._give_back(*gone)", "lambda: None"),
+    ("a signal handler waits for its own thread's spill", _SPILL, "self._lock = threading.RLock()", "self._lock = threading.Lock()"),
     ("a full spill never takes again", _SPILL, "            self._rows -= rows\n", ""),
 ]  # fmt: skip

@@ -65,7 +65,7 @@ MUTANTS = [
     ("a member in order closes its channel by itself", _LANES, "        if lane.ends_by_broker:\n", "        if False:\n"),
     ("a stopping bus closes what is in order by itself", _LANES, "        self._errands += [partial(self._close, lane) for lane in lanes]\n", ""),
     ("what comes to a leaving member in order goes back at once", _LANES, "if subscription.in_order and (subscription.closed or not self.taking):", "if False:"),
-    ("channels close right behind the last acknowledgement", _LANES, "partial(lane.link.later, self.rest_locked() if lane.ends_by_broker else 0.0, close)", "partial(lane.link.later, 0.0, close)"),
+    ("channels close right behind the last acknowledgement", _LANES, "partial(self._close_later, lane, self.rest_locked() if lane.ends_by_broker else 0.0)", "partial(self._close_later, lane, 0.0)"),
     ("a bus stops right behind its last acknowledgement", _CONSUMER, "min(self._lanes.rest_locked(), left())", "0.0"),
     # connections
     ("a broken connection is not made again", _CONNECTION, "        while not self._stop.is_set:\n            address", "        while not self._stop.is_set and not place:\n            address"),

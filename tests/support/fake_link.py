@@ -71,12 +71,15 @@ class FakeLink:
         self.channels = []
         self.wire = b""
         self.given_up = None
+        self.ended = False
         self._later = []
 
     def guarded(self, func):
         return func
 
     def later(self, seconds, func):
+        if self.ended:
+            raise ValueError("Timeout closed before call")  # as pika's loop
         self._later.append((seconds, func))
 
     def run(self, within=0.0):

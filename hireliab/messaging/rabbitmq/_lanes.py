@@ -116,9 +116,7 @@ class Lanes:
         """Have a subscription's channel closed, after the answers that were noted before."""
         lane = subscription.lane
         if lane is not None:
-            close = lane.link.guarded(partial(self._close, lane))
-            # In the loop's next round, at the earliest.
-            self._errands.append(partial(lane.link.later, self.rest_locked() if lane.ends_by_broker else 0.0, close))
+            self._errands.append(partial(self._close_later, lane, self.rest_locked() if lane.ends_by_broker else 0.0))
 
     def end_locked(self) -> bool:
         """Have the broker close, before their connection ends, the channels that it must; whether there are any."""
@@ -353,6 +351,11 @@ class Lanes:
         """Have no further message sent; what has been sent can still be answered."""
         if lane.open and lane.channel is not None and lane.channel.is_open:
             lane.channel.basic_cancel(lane.tag, callback=lane.link.guarded(lambda _: None))
+
+    def _close_later(self, lane: Lane, seconds: float) -> None:
+        """Close it in the loop's next round, at the earliest."""
+        if lane.link is self._link:  # otherwise its channel is gone, and a loop that has ended calls nobody
+            lane.link.later(seconds, lane.link.guarded(partial(self._close, lane)))
 
     def _close(self, lane: Lane) -> None:
         if lane.channel is None or not lane.channel.is_open:

@@ -118,9 +118,11 @@ class RabbitMQMessageBus(PublishSync):
         self._consumer = Consumer(
             name=name, addresses=addresses, config=self._config, publisher=self._publisher, clock=clock, rng=rng
         )
-        self._lock = threading.RLock()  # guards _state; re-entrant, because a signal handler may stop the bus
+        # Guards _state and _stopper; re-entrant, because a signal handler may stop the bus.
+        self._lock = threading.RLock()
         self._stopped = threading.Condition(self._lock)  # a second stop() waits here for the first
         self._state = "new"
+        self._stopper: list[threading.Thread] | None = None  # who is ending the bus
         # Shared without a lock: each is replaced or extended in one step.
         self._templates: dict[str, frames.Template] = {}
         self._times = Times()
@@ -314,41 +316,51 @@ class RabbitMQMessageBus(PublishSync):
         if self._consumer.is_handler():
             if first:
                 start_thread(lambda: self._shut(deadline), name=f"hireliab.bus.{self.name}-stop")
-        elif first:
-            self._shut(deadline)
         else:
-            with self._lock:
-                self._clock.wait_for(self._stopped, lambda: self._state == "stopped", self._left(deadline))
-            if self._state == "stopped":  # but handlers may still have been running
-                self._consumer.stop(self._left(deadline))
+            self._shut(deadline)
 
     def _left(self, deadline: float) -> float:
         return max(0.0, deadline - self._clock.monotonic())
 
     def _shut(self, deadline: float) -> None:
-        left: list[Outgoing] = []
-        ended = False
+        """End the bus, or wait for whoever does. What Ctrl-C cut short is done by the next stop()."""
+        claim = [threading.current_thread()]  # told from others by its identity
         try:
-            if self._replay is not None:
-                self._replay.stop(min(1.0, self._left(deadline)))
-            # Handlers that hang must not use up the time of what waits to be confirmed.
-            ended = self._consumer.stop(self._left(deadline) * 0.75)
-            left = self._publisher.stop(self._left(deadline))
-            self._publisher.settle(left, self._last_outcome)
-            if self._replay is not None:
-                self._replay.close()
+            with self._lock:
+                if self._stopper == claim:
+                    return  # a signal handler, which interrupted its own thread's stop()
+                self._clock.wait_for(self._stopped, lambda: self._stopper is None, self._left(deadline))
+                if self._stopper is not None:
+                    return
+                self._stopper = claim
+            if self._state == "stopped":
+                self._consumer.stop(self._left(deadline))  # handlers may still have been running
+            else:
+                self._end(deadline)
         finally:
             with self._lock:
-                self._state = "stopped"
-                self._stopped.notify_all()
-            _running.discard(self)
+                if self._stopper is claim:
+                    self._stopper = None
+                    self._stopped.notify_all()
+
+    def _end(self, deadline: float) -> None:
+        if self._replay is not None:
+            self._replay.stop(min(1.0, self._left(deadline)))
+        # Handlers that hang must not use up the time of what waits to be confirmed.
+        ended = self._consumer.stop(self._left(deadline) * 0.75)
+        left = self._publisher.stop(self._left(deadline), self._last_outcome)
+        if self._replay is not None:
+            self._replay.close()
+        with self._lock:
+            self._state = "stopped"
+        _running.discard(self)
         subscriptions, handlers = self._consumer.status()
         unfinished = sum(one.unfinished for one in subscriptions)
         if left or unfinished or not ended:
             _log.warning(
                 "bus %r: stopped with %d messages unconfirmed, %d unfinished and %d handlers still running",
                 self.name,
-                len(left),
+                left,
                 unfinished,
                 handlers,
             )

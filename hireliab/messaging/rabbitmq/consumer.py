@@ -199,7 +199,7 @@ class Consumer:
         """
         deadline = self._clock.monotonic() + timeout
         with self._lock:
-            if self._state == "running":
+            if self._state != "stopped":  # "stopping": one that was cut short
                 self._state = "stopping"
                 self._lanes.taking = False
                 for subscription in self._subscriptions:

@@ -75,6 +75,7 @@ class Publisher:
         self._config = config
         self._missing = missing
         self._clock = clock
+        self._left: list[Outgoing] = []  # not settled when the connection had ended; used by whoever stops the bus
         # The connection's thread alone uses what follows.
         self._link: Link | None = None
         self._channel: Any = None
@@ -94,18 +95,22 @@ class Publisher:
         if self.window.offer_own(message):
             self.connection.wake()
 
-    def stop(self, timeout: float) -> list[Outgoing]:
+    def stop(self, timeout: float, outcome: Callable[[Outgoing], tuple[PublishStatus, str]]) -> int:
         """
-        Wait for what is open, end the connection, and hand over what is still open.
+        Wait for what is open, end the connection, and settle what is still open; how many these were.
 
-        The window refuses messages already. The caller settles what it gets, see `settle`.
+        The window refuses messages already. Once cut short by an exception, it can be called again.
         """
         deadline = self._clock.monotonic() + timeout
         self.window.wait_until_empty(timeout)
         ended = self.connection.close(deadline - self._clock.monotonic())
-        left = self.window.drain()
+        self._left += self.window.drain()
         # A thread that has not ended has not given its messages back; a receipt that settles twice does it once.
-        return left if ended else self._book.waiting() + [message for _, message in self._refused] + left
+        held = [] if ended else self._book.waiting() + [message for _, message in self._refused]
+        left = held + self._left
+        self.settle(left, outcome)
+        self._left.clear()
+        return len(left)
 
     def settle(self, messages: list[Outgoing], outcome: Callable[[Outgoing], tuple[PublishStatus, str]]) -> None:
         """Give messages their outcome, and their places in the window to others."""
@@ -251,10 +256,11 @@ class Publisher:
     def _finish(self, message: Outgoing, status: PublishStatus, reason: str) -> bool:
         """Settle one message; whether it is a user's, and was open."""
         settled = message.receipt.settle(status, reason)
-        if message.done is None:
+        done, message.done = message.done, None  # once
+        if done is None:
             return settled
         try:
-            message.done(status, reason)
+            done(status, reason)
         except Exception:
             _log.exception("bus %r: a message of its own could not be finished; this is a bug of hireliab", self._name)
         return False

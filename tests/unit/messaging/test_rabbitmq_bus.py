@@ -6,6 +6,7 @@ import pytest
 
 from hireliab.errors import BusError, BusFullError, ClosedError, ConfigError, UnconfirmedPublishError
 from hireliab.messaging.bus import PublishStatus
+from hireliab.messaging.rabbitmq import bus as rabbitmq
 from hireliab.messaging.rabbitmq.bus import RabbitMQMessageBus
 from hireliab.testing import FakeClock
 from tests.support.together import Background
@@ -27,8 +28,8 @@ class _Spill:
 @pytest.fixture
 def open_bus():
     def open_bus(**options):
-        spill = options.pop("spill", None)
-        bus = RabbitMQMessageBus(options, url="amqp://u:hunter2@host", spill=spill, clock=FakeClock())
+        spill, clock = options.pop("spill", None), options.pop("clock", None) or FakeClock()
+        bus = RabbitMQMessageBus(options, url="amqp://u:hunter2@host", spill=spill, clock=clock)
         bus._publisher.connection.start = bus._consumer.connection.start = lambda: None
         opened.append(bus)
         return bus
@@ -223,6 +224,49 @@ def test_a_second_stop_waits_for_the_first(open_bus):
     bus._clock.advance(5.0)
     first.result()
     second.result()
+    assert bus.status().state == "stopped"
+
+
+class _Interrupted(FakeClock):
+    """Ctrl-C comes at the n-th wait from now."""
+
+    waits = 0
+
+    def wait_for(self, condition, predicate, timeout=None):
+        self.waits -= 1
+        if self.waits == 0:
+            raise KeyboardInterrupt
+        return super().wait_for(condition, predicate, 0.0)
+
+
+@pytest.mark.parametrize("wait", [1, 2, 3])
+def test_what_a_stop_that_ctrl_c_cut_short_left_is_kept_by_the_next(open_bus, wait):
+    spill = _Spill()
+    bus = open_bus(window=5, when_full="spill", spill=spill, clock=_Interrupted())
+    receipts = [bus.publish("a", number) for number in range(3)]
+    bus._clock.waits = wait
+    with pytest.raises(KeyboardInterrupt):
+        bus.stop(5.0)
+    assert spill.kept == []
+    rabbitmq._stop_all()  # as the end of the process does
+    assert [receipt.status for receipt in receipts] == [PublishStatus.BUFFERED] * 3
+    assert [body for _, body, _, _ in spill.kept] == [b"0", b"1", b"2"]
+    assert bus.status().state == "stopped"
+
+
+def test_a_signal_handler_that_stops_the_bus_while_its_thread_does_waits_for_nobody(open_bus):
+    bus = open_bus()
+    bus.publish("a", 1)
+    calls = []
+
+    def end(deadline):
+        calls.append("ends")
+        bus.stop(None)  # it would wait for ever
+        real(deadline)
+
+    real, bus._end = bus._end, end
+    Background(bus.stop, 0.0).result()
+    assert calls == ["ends"]
     assert bus.status().state == "stopped"
 
 

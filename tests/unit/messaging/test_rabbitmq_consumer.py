@@ -103,6 +103,7 @@ class _Scene:
         for channel in self.link.channels:
             if channel.is_open:
                 channel.lose(Exception("the line is cut"))
+        self.link.ended = True
         self.lanes.closed(Failure("gone"))
 
     def run(self):
@@ -419,6 +420,17 @@ def test_what_no_handler_has_begun_goes_back_when_it_unsubscribes(scene):
     assert not channel.is_open
     scene.link.run(within=1000)
     assert len(scene.link.channels) == 1
+
+
+def test_a_subscription_that_ends_just_when_its_connection_does_breaks_no_other_connection(scene):
+    scene.ready()
+    leaving = scene.ready(group="leaving")
+    scene.clock.wait_parked(2)
+    assert leaving.unsubscribe(CAP) is True
+    scene.disconnect()  # before its thread has come to the closing of the channel
+    scene.connect()
+    scene.link.channels[-1].on_consume(None)
+    assert scene.status().ready
 
 
 def test_a_subscription_that_ends_while_it_is_opened_is_never_fed(scene):

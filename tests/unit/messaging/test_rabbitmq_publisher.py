@@ -315,17 +315,43 @@ def test_a_closed_channel_ends_the_connection_and_a_missing_exchange_is_told(sce
     assert scene.missing == missing
 
 
-def test_stopping_hands_over_what_is_open():
+def test_stopping_settles_what_is_open():
     scene = _Scene()
     scene.connect()
     scene.publish("1")
     scene.disconnect()
     scene.publish("2")
-    left = scene.publisher.stop(0.0)
-    assert [(message.receipt.message_id, message.sendings) for message in left] == [("1", 1), ("2", 0)]
-    scene.publisher.settle(left, lambda _: (PublishStatus.REJECTED, "stopped"))
+    asked = []
+
+    def outcome(message):
+        asked.append((message.receipt.message_id, message.sendings))
+        return PublishStatus.REJECTED, "stopped"
+
+    assert scene.publisher.stop(0.0, outcome) == 2
+    assert asked == [("1", 1), ("2", 0)]
     assert scene.tally == {"rejected": 2}
     assert scene.publisher.window.picture()[0] == 0
+
+
+def test_a_stop_that_was_cut_short_is_finished_by_the_next():
+    scene = _Scene()
+    told = []
+    receipts = scene.publish("1", "2", "3", done=lambda *_: told.append(1)) + scene.publish("4", "5")
+    asked = iter(range(3))
+
+    def outcome(message):
+        if next(asked, None) is None:
+            raise KeyboardInterrupt
+        return PublishStatus.REJECTED, "stopped"
+
+    with pytest.raises(KeyboardInterrupt):
+        scene.publisher.stop(0.0, outcome)
+    asked = iter(range(9))
+    assert scene.publisher.stop(0.0, outcome) == 5
+    assert _statuses(receipts) == ["rejected"] * 5
+    assert len(told) == 3
+    assert scene.publisher.window.picture()[0] == 0
+    assert scene.publisher.stop(0.0, outcome) == 0
 
 
 def test_an_interrupted_publisher_is_made_up_for_by_the_next_tick(scene):

@@ -8,7 +8,7 @@ import pytest
 from hireliab.errors import BusError
 from hireliab.messaging._spill_store import OVERHEAD, SpillStore
 from hireliab.testing import FakeClock
-from tests.support.together import in_child, together
+from tests.support.together import Background, in_child, together
 
 
 @pytest.fixture
@@ -91,6 +91,18 @@ def test_many_threads_keep_every_message_once(store):
     for t in range(8):
         own = [i for i in found if i.startswith(f"id-{t}-")]
         assert own == [f"id-{t}-{n}" for n in range(25)]
+
+
+def test_a_signal_handler_may_keep_a_message_while_its_thread_has_the_lock(store):
+    spill = store()
+
+    def interrupted():
+        # A signal handler runs in the main thread, in the middle of what that was doing.
+        with spill._lock:
+            return put(spill, 1)
+
+    assert Background(interrupted).result() is True
+    assert ids(spill) == ["id-1"]
 
 
 def test_a_second_owner_is_refused_and_takes_over_afterwards(store):
