@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -88,16 +90,26 @@ class Crew:
         # Without `group_wait` an alert is told at once, and there is nothing to win.
         self._inbox = Inbox(deliver=self._deliver, wait=config.group_wait, clock=clock) if config.group_wait else None
         self._replay = Replay(spool=self.spool, workers=self.workers, clock=clock)
-        self._watchdog.step = Rounds(
+        self._rounds = Rounds(
             workers=self.workers, failover=self.failover, replay=self._replay, spool=self.spool, clock=clock
         )
+        self._watchdog.step = self._look
         self._watchdog.after = self._close_late
         self._stopped_by_a_channel = False
+        # What a signal handler or a finaliser brought that interrupted a thread as it held one of our locks. Two such
+        # threads would wait for each other, each for the other's lock, so neither asks for one: see `_put_off`.
+        self._later: deque[Callable[[], object]] = deque()
+        self._closing = False
         beat = None if config.heartbeat is None else config.heartbeat_settings()
         self.heartbeat = None if beat is None else Heartbeat(url=beat[0], every=beat[1], clock=clock)
+        self._note_locks()
 
     def start(self) -> None:
-        """Open the spool, have the channels know what they were told, and start every thread."""
+        """
+        Open the spool, have the channels know what they were told, and start every thread.
+
+        What is done is not done again: a call that was cut short is finished by the next.
+        """
         self._replay.open()
         for worker in self.workers:
             worker.start()
@@ -107,6 +119,11 @@ class Crew:
         if self.heartbeat is not None:
             self.heartbeat.start()
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether every channel has its thread, so that what is queued is told."""
+        return all(worker.thread is not None for worker in self.workers)
+
     def take(self, alert: Alert, *, keep: bool) -> Taken:
         """
         Give an alert to every channel that wants it.
@@ -115,6 +132,10 @@ class Crew:
             alert: The alert.
             keep: Whether the spool is open for it.
         """
+        if self._is_interrupting():
+            return self._take_later(alert, keep=keep)
+        if self._later:
+            self._watchdog.wake_by(self._clock.monotonic())  # it may have missed its call
         if self._inbox is not None:
             key = (str(alert.source), alert.dedup_key or alert.title)
             if alert.level < AlertLevel.ERROR:
@@ -125,10 +146,63 @@ class Crew:
                 self._inbox.flush(OVERTAKE)
         return self._offer(alert, keep=keep)
 
+    def resolve(self, key: str, *, over: Alert, source: str | None) -> bool:
+        """The trouble is over; whether a channel knew of it, or will look whether it did."""
+        if self._is_interrupting():
+            return self._put_off(functools.partial(self.resolve, key, over=over, source=source))
+        self.catch_up()
+        known = [worker.resolve(key, over=over, source=source) for worker in self.workers]
+        return any(known)
+
     def catch_up(self) -> None:
         """Have every channel know what was said until now."""
+        if not self._is_interrupting():
+            self._make_up()
         if self._inbox is not None:
             self._inbox.flush(CATCH_UP)
+
+    def _is_interrupting(self) -> bool:
+        """Whether this call interrupts its own thread as it holds one of our locks."""
+        return True in [owns() for owns in self._owns]
+
+    def _note_locks(self) -> None:
+        locks = [worker.lock for worker in self.workers]
+        locks += [self._watchdog.lock, *(() if self._inbox is None else self._inbox.locks)]
+        # Python has no public way to ask; Condition asks so, too.
+        self._owns: list[Callable[[], bool]] = [lock._is_owned for lock in locks]  # type: ignore[attr-defined]
+
+    def _take_later(self, alert: Alert, *, keep: bool) -> Taken:
+        """Of its level alone, like every look that takes no lock; the receipt says that it is not on the disk yet."""
+        wanting = self._wanting[alert.level]
+        if not wanting:
+            return Taken((), False, (Put.BELOW_THRESHOLD,))
+        if not self._put_off(functools.partial(self._offer, alert, keep=keep, at=self._clock.monotonic())):
+            return Taken((), False, (Put.STOPPED,))
+        return Taken(tuple([worker.name for worker in wanting]), False, (Put.QUEUED,))
+
+    def _put_off(self, act: Callable[[], object]) -> bool:
+        """Leave it to the watchdog, whose lock is held by nobody who asks for another; False once all is closed."""
+        self._later.append(act)
+        if not self._closing:
+            self._watchdog.wake_by(self._clock.monotonic())
+            return True
+        try:
+            self._later.remove(act)
+        except ValueError:
+            return True  # stop() has found it
+        return False
+
+    def _make_up(self) -> None:
+        while self._later:
+            try:
+                act = self._later.popleft()
+            except IndexError:  # another thread came before
+                return
+            act()
+
+    def _look(self) -> float | None:
+        self._make_up()
+        return self._rounds()
 
     def _leave(self, inbox: Inbox, alert: Alert, key: tuple[str, str]) -> Taken | None:
         """Leave an alert in the inbox, and say what will become of it; None when the inbox does not take it."""
@@ -173,6 +247,8 @@ class Crew:
     def stop(self, timeout: float | None) -> None:
         """Send what is queued, end every thread, and say what is left."""
         deadline = None if timeout is None else self._clock.monotonic() + timeout
+        self._closing = True
+        self._make_up()
         if self._inbox is not None:
             self._inbox.close(CATCH_UP)
         for worker in self.workers:
@@ -211,7 +287,9 @@ class Crew:
 
     def after_fork(self, *, stopped: bool) -> None:
         """In the child: no thread of the parent's is here, and a lock may be held by one of them."""
+        self._later.clear()  # the parent tells of it
         self.failover.renew_in_child()
+        self._replay.reset()
         self._watchdog.reset()
         if self._inbox is not None:
             self._inbox.reset()
@@ -223,6 +301,7 @@ class Crew:
             worker.reset()
             if stopped:
                 worker.close()
+        self._note_locks()
 
     def _left(self, deadline: float | None) -> float | None:
         return None if deadline is None else max(0.0, deadline - self._clock.monotonic())

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from hireliab.core.clock import Clock
+from hireliab.monitoring._alert_text import render_line
 from hireliab.monitoring._channel_status import Put, new_id
 from hireliab.monitoring._channel_worker import ChannelWorker
 from hireliab.monitoring.alert import Alert, AlertLevel, AlertSource, make_alert
-from hireliab.monitoring.alert_channels import ConsoleChannel, render_line
+from hireliab.monitoring.alert_channels import ConsoleChannel
 
 _log = logging.getLogger("hireliab.alerts")
 

@@ -7,7 +7,7 @@ import logging
 import threading
 import urllib.request
 
-from hireliab.core._threads import Stop
+from hireliab.core._threads import Starting, Stop
 from hireliab.core.clock import Clock
 from hireliab.monitoring._channel_status import describe
 from hireliab.monitoring._redaction import known_secrets, secrets_of_url
@@ -45,9 +45,16 @@ class Heartbeat:
         self.thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread; the first call is made at once."""
-        self.thread = threading.Thread(target=self._run, name="hireliab.alerts.heartbeat", daemon=True)
-        self.thread.start()
+        """Start the thread, whose first call is made at once; a second `start` changes nothing."""
+        if self.thread is not None:
+            return
+        self.thread = thread = Starting(self._run, name="hireliab.alerts.heartbeat")
+        try:
+            thread.start()
+        except BaseException:
+            if thread.call_off():
+                self.thread = None
+            raise
 
     def stop(self) -> None:
         """Let the thread end; a call that is under way is left to itself."""

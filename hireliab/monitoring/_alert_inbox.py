@@ -53,12 +53,14 @@ class Inbox:
         self._ticks = itertools.count(1)
         self._levels: dict[Key, AlertLevel] = {}  # of the last one for each trouble that lies here
         self._open = False
+        self._closed = False  # for good
         self._ask_again = 0.0  # monotonic; until then the thread knows that something lies here
         self._flooded = False  # somebody found no room
         self._busy = False  # one is on its way to the channels
         self._carried = 0  # the highest tick that was carried
         self._times = 0  # how many were
-        self._passed = threading.Condition(threading.RLock())  # notified with every one, while somebody waits for it
+        self._lock = threading.RLock()
+        self._passed = threading.Condition(self._lock)  # notified with every one, while somebody waits for it
         self._watchers = 0
         self._never = threading.Lock()
         self._never.acquire()
@@ -75,9 +77,14 @@ class Inbox:
         return self._open
 
     def start(self) -> None:
-        """Start the thread, and take alerts from now on."""
+        """Start the thread, and take alerts from now on; once closed, nothing."""
         self._clerk.start()
-        self._open = True
+        self._open = not self._closed
+
+    @property
+    def locks(self) -> tuple[threading.RLock, ...]:
+        """The locks, of which somebody may ask whether he has one."""
+        return self._lock, self._clerk.lock
 
     def put(self, alert: Alert, key: Key, now: float) -> bool:
         """Leave an alert here; False when it is closed or full, and the caller has to bring it himself."""
@@ -129,6 +136,7 @@ class Inbox:
 
     def close(self, timeout: float) -> None:
         """Take no more, bring everything to the channels, and end the thread."""
+        self._closed = True
         self._open = False
         self.flush(timeout)
         self._clerk.stop()

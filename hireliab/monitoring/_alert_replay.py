@@ -26,13 +26,16 @@ class Replay:
         self._spool = spool
         self._workers = workers
         self._clock = clock
-        self._done = spool is None
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew: at construction and in a forked child."""
+        self._done = False
 
     def open(self) -> None:
         """Open the spool, and have the channels know what they were told; before they send anything."""
         if self._spool is None:
             return
-        self._done = False
         self._spool.open()
         told = defaultdict(list)
         for notified in self._spool.notified():

@@ -87,10 +87,11 @@ class Silences:
         self._lock = threading.RLock()  # guards the writing of _silences; re-entrant for signal handlers
         self._silences: tuple[Silence, ...] = ()
 
-    def add(self, silence: Silence) -> None:
-        """Begin one."""
+    def add(self, silence: Silence, now: float) -> None:
+        """Begin one, and forget those that have ended."""
         with self._lock:
-            self._silences = (*self._silences, silence)
+            present = [other for other in self._silences if other.until > now]
+            self._silences = (*present, silence)
 
     def remove(self, silence_id: str) -> bool:
         """End one early; whether there was one."""
@@ -101,13 +102,10 @@ class Silences:
             return found
 
     def cover(self, alert: Alert, now: float) -> bool:
-        """Whether the alert is silent now."""
+        """Whether the alert is silent now; takes no lock."""
         silences = self._silences
         if not silences:
             return False
-        if any(silence.until <= now for silence in silences):
-            with self._lock:
-                self._silences = tuple(silence for silence in self._silences if silence.until > now)
         try:
             return any(silence.until > now and silence.covers(alert) for silence in silences)
         except Exception:  # a bug: rather one message too many

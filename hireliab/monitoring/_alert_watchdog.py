@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from hireliab.core._threads import Starting
 from hireliab.core.clock import Clock
 from hireliab.monitoring._alert_failover import Failover
 from hireliab.monitoring._alert_replay import Replay
@@ -55,15 +56,16 @@ class Watchdog:
         self.thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread."""
-        thread = threading.Thread(
-            target=self._run, args=(self._generation,), name=f"hireliab.alerts.{self._name}", daemon=True
-        )
-        self.thread = thread
+        """Start the thread; a second call changes nothing."""
+        if self.thread is not None:
+            return
+        run = functools.partial(self._run, self._generation)
+        self.thread = thread = Starting(run, name=f"hireliab.alerts.{self._name}")
         try:
             thread.start()
         except BaseException:
-            self.thread = None
+            if thread.call_off():
+                self.thread = None
             raise
 
     def wake_by(self, at: float) -> None:
@@ -74,6 +76,11 @@ class Watchdog:
         with self._lock:
             self._wanted = at if self._wanted is None else min(at, self._wanted)
             self._changed.notify_all()
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The lock, of which somebody may ask whether he has it."""
+        return self._lock
 
     def stop(self) -> None:
         """Let the thread end."""

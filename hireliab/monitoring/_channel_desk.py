@@ -116,7 +116,7 @@ class ChannelDesk:
             return Put.QUEUED, False
         row: list[tuple[str, Ticket | None]] = [] if ticket is None else [(alert_id, ticket)]
         if offer.notice not in self._offered:
-            self._attach(group, row)  # it was queued without waiting any longer
+            self._push_late(offer.notice, group, alert_id, row)
             return Put.QUEUED, False
         offer.notice.rows += row
         victim = self._queue(offer.notice, now)
@@ -392,6 +392,19 @@ class ChannelDesk:
                 self._queue(notice, now)
             self._offered.pop(notice, None)
         return None
+
+    def _push_late(self, notice: Notice, group: Group, alert_id: str, row: list[tuple[str, Ticket | None]]) -> None:
+        """Give a message its row when it was queued without waiting any longer: its process had been stopped in between."""
+        if notice.waiting or notice in self.in_flight:
+            notice.rows += row
+        elif notice.alert.id in self._told_ids or alert_id in self._told_ids:
+            self.expired += [id_ for id_, _ in row]
+        elif row and self._notices.get(group) is None:  # it found no room, and had no row to come back from
+            self.count["accepted"] += 1
+            self._spooled[notice.level].append(Evicted((alert_id,), group, group.count, notice.level))
+            self._spooled_ids.add(alert_id)
+        else:
+            self._attach(group, row)
 
     def _is_lost(self, group: Group) -> bool:
         """Whether a group's message is nowhere, because Ctrl-C came while it was moved."""

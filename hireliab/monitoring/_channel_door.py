@@ -141,6 +141,11 @@ class ChannelDoor:
         """The thread that sends, once started."""
         return self._thread
 
+    @property
+    def lock(self) -> threading.RLock:
+        """The lock, of which somebody may ask whether he has it."""
+        return self._lock
+
     # -- alerts in ------------------------------------------------------------------------------------------------
 
     def offer(self, alert: Alert, *, force: bool = False, at: float | None = None) -> Offer:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hireliab.core._threads import Starting
 from hireliab.monitoring._channel_aftermath import carry_out
 from hireliab.monitoring._channel_answer import judge
 from hireliab.monitoring._channel_door import HARD_DEADLINE, ChannelDoor, Flight
@@ -51,19 +51,18 @@ class ChannelWorker(ChannelDoor):
 
     def start(self) -> None:
         """Start the thread; a second call, or one after `close`, changes nothing."""
-        with self._lock:
-            if self._thread is not None or self._closed:
-                return
-            generation = self._generation
-            thread = threading.Thread(
-                target=self._run, args=(generation,), name=f"hireliab.alerts.{self.name}", daemon=True
-            )
-            self._thread = thread  # from now on stop() in another thread waits for its end
+        thread: Starting | None = None
         try:
-            thread.start()
-        except BaseException:
             with self._lock:
-                self._thread = None
+                if self._thread is not None or self._closed:
+                    return
+                run = functools.partial(self._run, self._generation)
+                self._thread = thread = Starting(run, name=f"hireliab.alerts.{self.name}")
+            thread.start()  # from before that on stop() in another thread waits for its end
+        except BaseException:
+            if thread is not None and thread.call_off():
+                with self._lock:
+                    self._thread = None
             raise
 
     def close(self) -> None:

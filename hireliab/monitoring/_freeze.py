@@ -153,7 +153,7 @@ def _freeze(value: Any, depth: int, budget: _Budget) -> Frozen:
     frozen: Any
     try:
         frozen = _plain(value)
-    except (Exception, SystemExit):
+    except Exception:
         frozen = f"<unprintable {_fact('__name__', type(value))}>"
     if frozen is not _CONTAINER:
         if isinstance(frozen, str):

@@ -8,6 +8,7 @@ import selectors
 import socket
 import socketserver
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -17,10 +18,24 @@ from hireliab.core.config import number
 from hireliab.errors import ConfigError
 from hireliab.monitoring._metrics_prometheus import wsgi_app
 
+PATH = "/metrics"
 MOST_REQUESTS = 32
 """Requests that are answered at once; one more is hung up on. Prometheus has one at a time."""
 READ_TIMEOUT = 10.0
 """Seconds without a byte after which a client is hung up on."""
+
+
+def _at_its_path(app: Any) -> Any:
+    """The application, which answers under any path, under its own alone: a probe of another one must not look fine."""
+
+    def answer(environ: Any, start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == PATH:
+            answered: Iterable[bytes] = app(environ, start_response)
+            return answered
+        start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"the metrics are at {PATH}\n".encode()]
+
+    return answer
 
 
 class _Handler(WSGIRequestHandler):
@@ -104,7 +119,7 @@ class Exporter:
     """
 
     def __init__(self, registry: Any, port: int, address: str) -> None:
-        app = wsgi_app(registry)
+        app = _at_its_path(wsgi_app(registry))
         try:
             self._server = _Server((address, port))
         except (OSError, UnicodeError) as error:
@@ -118,7 +133,7 @@ class Exporter:
         self._server.set_app(app)
         self.port: int = self._server.server_port
         host = f"[{address}]" if ":" in address else address
-        self.url = f"http://{host}:{self.port}/metrics"
+        self.url = f"http://{host}:{self.port}{PATH}"
         self._wake_read, self._wake_write = socket.socketpair()
         self._lock = threading.Lock()  # guards _stopped
         self._stopped = False

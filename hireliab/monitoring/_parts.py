@@ -149,7 +149,7 @@ class Parts:
         for (part, kind, method, critical), name in zip(chosen, names, strict=True):
             try:
                 looks.append(Look(kind=kind, name=name, critical=critical, snapshot=_ask(part, kind, method)))
-            except (Exception, SystemExit) as error:  # it costs this part, and not the others
+            except Exception as error:  # it costs this part, and not the others
                 looks.append(Look(kind=kind, name=name, critical=critical, error=error))
         return looks
 
@@ -193,7 +193,7 @@ def _space(kind: str) -> str:
 def _kind(part: object) -> tuple[str, str] | None:
     """The kind of a part and the method that gives its snapshot, or None."""
     for kind, marker, method in _KINDS:
-        with contextlib.suppress(Exception, SystemExit):  # a property of somebody's own class
+        with contextlib.suppress(Exception):  # a property of somebody's own class
             if hasattr(part, marker) and callable(getattr(part, method, None)):
                 return kind, method
     return None
@@ -207,7 +207,7 @@ def _expand(part: object, depth: int) -> Iterator[tuple[object, str, str]]:
     if depth:
         try:
             within = tuple(getattr(part, "parts", ()))
-        except (Exception, SystemExit):  # somebody's own adapter
+        except Exception:  # somebody's own adapter
             _log.debug("parts of %s cannot be had", type(part).__name__, exc_info=True)
             within = ()
         for child in within:

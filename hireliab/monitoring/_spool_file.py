@@ -70,17 +70,19 @@ class SpoolFile:
         return None if self._claim is None else self._claim.folder
 
     def open(self) -> None:
-        """Take the folder and open the file; what does not work is in `state` and `last_error`."""
+        """Take the folder and open the file, unless that is done; what fails is in `state` and `last_error`."""
         self._try_at = self._clock.monotonic() + TRY_AGAIN
         try:
-            self._claim = _spool_folder.claim(self._wanted)
+            if self._claim is None:
+                self._claim = _spool_folder.claim(self._wanted)
         except OSError as error:
             self.failed(f"{self._wanted}: cannot be used ({error.strerror or error})")
             return
         if self._claim is None:
             self.failed(f"{self._wanted} and the folders below it belong to other processes")
             return
-        self._reopen(self._claim.folder)
+        if self.connection is None:
+            self._reopen(self._claim.folder)
 
     def connected(self) -> bool:
         """Whether there is a file to write; one that was deleted or replaced is made anew, a broken one tried again."""

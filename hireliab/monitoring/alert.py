@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from hireliab.monitoring._alert_text import render_line
 from hireliab.monitoring._freeze import Frozen, freeze_mapping, freeze_text, thaw
 
 EVENT_KEY = "log:"
@@ -99,6 +100,10 @@ class Alert:
     resolved: bool = False
     replayed: bool = False
 
+    def __str__(self) -> str:
+        """One line, as the console shows it."""
+        return render_line(self)
+
     def to_dict(self) -> dict[str, object]:
         """A fresh plain dictionary, ready for JSON; level and source are their names."""
         return {
@@ -126,12 +131,13 @@ class AlertReceipt:
 
     Attributes:
         id: The alert's id.
-        accepted: Whether at least one channel has queued it.
-        durable: Whether it survives this process.
+        accepted: Whether it is told, alone or counted with others of the same trouble.
+        durable: Whether it survives this process, as far as that is known.
         channels: The channels that have queued it.
-        reason: "queued"; "not_started": queued until `start()`; "below_threshold": no channel wants this level;
-            "dropped": every queue is full of alerts that matter more; "stopped": after `stop()`, nobody sees it;
-            "error": a bug in hireliab, nobody sees it.
+        reason: "queued"; "deduplicated": counted with others of the same trouble; "not_started": queued until `start()`;
+            "silenced": nobody wants to hear it now; "below_threshold": no channel wants this level; "dropped": every
+            queue is full of alerts that matter more; "stopped": after `stop()`, nobody sees it; "error": a bug in
+            hireliab, nobody sees it.
     """
 
     id: str
@@ -228,7 +234,7 @@ _T = TypeVar("_T")
 def _or_else(make: Callable[[], _T | None]) -> _T | None:
     try:
         return make()
-    except (Exception, SystemExit):
+    except Exception:
         return None
 
 

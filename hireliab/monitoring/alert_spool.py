@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from hireliab.core._sqlite_disk import is_full
-from hireliab.core._threads import join_all, start_thread
+from hireliab.core._threads import Starting, join_all
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import JournalError
 from hireliab.monitoring import _spool_folder, _spool_rows
@@ -184,9 +184,15 @@ class AlertSpool:
         if file.connection is not None:
             with file.guarded():
                 self._told = _spool_rows.notified(file.connection, since=self._clock.time() - REMEMBERED)
+        self._thread = thread = Starting(self._run, name=f"hireliab.sqlite.alerts-{self._folder.name}")
         try:
-            self._thread = start_thread(self._run, name=f"hireliab.sqlite.alerts-{self._folder.name}")
-        except RuntimeError as error:  # no more threads, or the interpreter is ending
+            thread.start()
+        except BaseException as error:
+            if not thread.call_off():
+                raise
+            self._thread = None
+            if not isinstance(error, RuntimeError):  # no more threads, or the interpreter is ending
+                raise
             file.failed(f"{self._folder}: no thread could be started ({error})")
             self._accepting = False
 

@@ -8,6 +8,7 @@ runs anybody's code on the caller's thread.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -102,6 +103,9 @@ class AlertSystem:
     Args:
         config: A mapping of `AlertConfig`'s settings, one of these, or None for the console alone.
 
+    Attributes:
+        name: The setting `name`, under which metrics and health show it.
+
     Raises:
         ConfigError: A wrong setting, named.
         MissingDependencyError: A channel has a URL, and apprise is not installed.
@@ -116,6 +120,7 @@ class AlertSystem:
             self._crew = Crew(loaded, clock=clock)
         except ConfigError as error:
             raise without_addresses(error, "alert system: ") from None
+        self.name = loaded.name
         self._clock = clock
         self._lock = threading.RLock()  # guards _state; re-entrant because a signal handler may call stop()
         self._state = "not_started"
@@ -130,21 +135,30 @@ class AlertSystem:
         """
         Open the spool and start the channels' threads; what was queued before is sent now. A second call changes nothing.
 
-        An unreachable channel does not fail the start, nor does a spool that cannot be opened.
+        An unreachable channel does not fail the start, nor does a spool that cannot be opened. A start that failed, or
+        that Ctrl-C cut short, may be tried again, and goes on where it was.
 
         Raises:
             ClosedError: It was stopped.
+            RuntimeError: Python can start no thread.
         """
-        with self._lock:
-            if self._state == "stopped":
-                raise ClosedError("alert system: stopped; make a new one")
-            if self._state == "running":
-                return
-            self._state = "running"
-        self._never_told.clear()
-        guard_loggers()
-        self._crew.start()
-        atexit.register(self._exit_hook)
+        try:
+            with self._lock:
+                if self._state == "stopped":
+                    raise ClosedError("alert system: stopped; make a new one")
+                if self._state == "running":
+                    return
+                self._state = "running"
+            atexit.register(self._exit_hook)  # first: what was queued before is told at the exit, whatever comes now
+            guard_loggers()
+            self._crew.start()
+            self._resume = False
+            self._never_told.clear()
+        except BaseException:
+            with self._lock:
+                if self._state == "running":
+                    self._state = "not_started"
+            raise
 
     def send_alert(  # noqa: PLR0917 - the original's parameters, which its callers may give by position
         self,
@@ -158,9 +172,10 @@ class AlertSystem:
         """
         Queue an alert for every channel that wants its level.
 
-        It never raises, whatever is passed, never does I/O, and takes a bounded time: an alert of ERROR or more waits
-        at most 20 ms until the spool has it on the disk. What is wrong with the arguments is noted in the alert, and
-        a level that is none becomes ERROR. Before `start()` the alert waits; after `stop()` it is counted, the receipt
+        Whatever the arguments are, it raises nothing but what a signal handler raises on this thread (and TypeError when
+        one is missing or unknown, as every function does). It does no I/O, and takes a bounded time: an alert of ERROR or
+        more waits at most 20 ms until the spool has it on the disk. What is wrong with the arguments is noted in the alert,
+        and a level that is none becomes ERROR. Before `start()` the alert waits; after `stop()` it is counted, the receipt
         says so, and CRITICAL is written to standard error.
 
         Args:
@@ -180,8 +195,8 @@ class AlertSystem:
         try:
             alert_id = new_id()
             if self._resume:
-                self._resume = False
-                self.start()
+                with contextlib.suppress(Exception):  # no more threads: the alert waits, and the next one tries again
+                    self.start()
             try:
                 alert = make_alert(
                     id=alert_id,
@@ -193,7 +208,7 @@ class AlertSystem:
                     context=context,
                     dedup_key=dedup_key,
                 )
-            except (Exception, SystemExit):
+            except Exception:
                 alert = rescue_alert(
                     id=alert_id, time=self._clock.time(), source=source, level=level, title=title, message=message
                 )
@@ -235,8 +250,9 @@ class AlertSystem:
             atexit.register(self._exit_hook)
 
     def _at_exit(self) -> None:
-        for alert in self._never_told:
-            last_words(alert)
+        if not self._crew.is_sending:
+            while self._never_told:
+                last_words(self._never_told.pop(0))
         self.stop()
 
     def resolve(self, dedup_key: str, message: str = "", *, source: AlertSource | str | None = None) -> bool:
@@ -265,9 +281,7 @@ class AlertSystem:
                 message=freeze_text(message, MAX_MESSAGE),
             )
             of = None if source is None else str(over.source)
-            self._crew.catch_up()
-            known = [worker.resolve(key, over=over, source=of) for worker in self._crew.workers]
-            return any(known)
+            return self._crew.resolve(key, over=over, source=of)
         except Exception:
             return False
 
@@ -297,15 +311,16 @@ class AlertSystem:
             ConfigError: `seconds` is out of its range, or what should be a text is none.
         """
         checks.number("silence: seconds", seconds, above=0, high=LONGEST_SILENCE)
+        now = self._clock.monotonic()
         silence = Silence(
             id=new_id(),
-            until=self._clock.monotonic() + seconds,
+            until=now + seconds,
             source=source_of_a_silence(source),
             title=text_of_a_silence("title", title),
             dedup_key=text_of_a_silence("dedup_key", dedup_key),
             include_critical=include_critical,
         )
-        self._silences.add(silence)
+        self._silences.add(silence, now)
         return silence.id
 
     def unsilence(self, silence_id: str) -> bool:
@@ -370,7 +385,11 @@ class AlertSystem:
         )
 
     def __enter__(self) -> AlertSystem:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()  # there will be no __exit__
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -25,20 +25,12 @@ from urllib.parse import unquote
 
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import ConfigError, MissingDependencyError
+from hireliab.monitoring._alert_text import fit, render_body, render_id, render_title
 from hireliab.monitoring._apprise_evidence import Evidence, gathering, keep_quiet, watch
 from hireliab.monitoring._apprise_verdict import paused, verdict, wants_plain_text
 from hireliab.monitoring._redaction import known_secrets, secrets_of_url
 from hireliab.monitoring.alert import Alert, AlertLevel
-from hireliab.monitoring.alert_channels import (
-    Ok,
-    Permanent,
-    Rate,
-    Result,
-    fit,
-    render_body,
-    render_id,
-    render_title,
-)
+from hireliab.monitoring.alert_channels import Ok, Permanent, Rate, Result
 
 TOTAL_TIMEOUT = 15.0
 """Seconds for one send, as far as it can be cut from inside: connecting, and each wait for the peer, have less."""

@@ -299,7 +299,7 @@ def _found(look: Look) -> Iterator[Found]:
         return
     try:
         yield from list(RULES[look.kind](look.snapshot))
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         yield Health.DEGRADED, f"tells what is not understood: {_describe(error)}"
 
 

@@ -270,7 +270,7 @@ _OURS = (os.sep.join(("hireliab", "monitoring", "")), "threading.py")
 
 
 @contextlib.contextmanager
-def interrupted_at(step, what):
+def interrupted_at(step, what, files=_OURS):
     """
     Call `what` at the given place of ours where Python looks for signals: where a function begins, and where one in C
     has ended. Yields a list that is not empty once it was called.
@@ -278,7 +278,7 @@ def interrupted_at(step, what):
     count, done = itertools.count(), []
 
     def profile(frame, event, _arg):
-        if event in {"call", "c_return"} and any(part in frame.f_code.co_filename for part in _OURS):
+        if event in {"call", "c_return"} and any(part in frame.f_code.co_filename for part in files):
             if next(count) == step:
                 done.append(step)
                 what()
@@ -319,6 +319,30 @@ def test_ctrl_c_anywhere_in_send_alert_leaves_the_title_alive(clock, tmp_path, l
         if not done:
             break
     assert reached > 20
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("settings", [{}, {"group_wait": 2.0}])
+def test_a_start_that_ctrl_c_cut_short_is_finished_by_the_next(clock, tmp_path, settings):
+    reached = 0
+    for step in range(random.Random(len(settings)).randrange(2), 100_000, 2):
+        mine = Scripted()
+        alerts = system(clock, mine=mine, spool=tmp_path / str(step), **settings)
+        try:
+            # Not in threading.py: Ctrl-C may leave a lock of filelock's, or of an Event, as it should not be.
+            with contextlib.suppress(KeyboardInterrupt), interrupted_at(step, _interrupt, _OURS[:1]) as done:
+                alerts.start()
+            reached += bool(done)
+            alerts.start()
+            assert send(alerts, "trouble").durable, step
+            until(lambda mine=mine: mine.alerts)
+        finally:
+            alerts.stop(5.0)
+        assert mine.titles == ["trouble"], step
+        assert channel(alerts).state == "stopped"
+        if not done:
+            break
+    assert reached > 5
 
 
 @pytest.mark.parametrize("what", ["send_alert", "critical", "resolve", "silence", "status", "stop"])

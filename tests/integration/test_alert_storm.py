@@ -8,6 +8,7 @@ channel tells a message twice unless an attempt's outcome was unknown.
 To replay one: HIRELIAB_STORM=<seed> pytest tests/integration/test_alert_storm.py
 """
 
+import contextlib
 import os
 import random
 import threading
@@ -72,8 +73,21 @@ def _services(seed):
     }
 
 
+@pytest.fixture
+def ends():
+    """What a storm that failed leaves running must not fail the tests after it."""
+    with contextlib.ExitStack() as ends:
+        yield ends
+
+
+def _end(alerts, services):
+    for service in services.values():
+        service.gate.set()
+    alerts.stop(5.0)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_storm_loses_no_critical_alert_and_tells_nothing_twice(clock, tmp_path, seed):
+def test_a_storm_loses_no_critical_alert_and_tells_nothing_twice(clock, tmp_path, seed, ends):
     services = _services(seed)
     durable = {}  # id: title, of critical alerts
     takers = defaultdict(set)  # id: channels
@@ -87,6 +101,7 @@ def test_a_storm_loses_no_critical_alert_and_tells_nothing_twice(clock, tmp_path
             failover={"dead": ["well"], "flaky": ["strict"], "strict": ["flaky"]},
             **services,
         )
+        ends.callback(_end, alerts, services)
         ended = threading.Event()
 
         def storm(number, alerts=alerts, life=life):
@@ -130,11 +145,11 @@ def test_a_storm_loses_no_critical_alert_and_tells_nothing_twice(clock, tmp_path
         if life == LIVES - 1:
             for service in services.values():
                 service.well = True
-            for _ in range(200):  # less than four hours: nothing becomes too old
+            for number in range(200):  # less than four hours: nothing becomes too old
                 clock.advance(61.0)
                 if not any(_missing(durable, takers, services).values()):
                     break
-                threading.Event().wait(0.02)
+                threading.Event().wait(0.02 if number < 100 else 0.3)  # a busy machine has its time, too
             assert not any(_missing(durable, takers, services).values()), _missing(durable, takers, services)
         else:
             for service in services.values():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 
 import apprise
 import pytest
@@ -44,9 +45,11 @@ def test_the_alerts_code_blocks_run(services, capsys):
         for handler in [one for one in root.handlers if one not in handlers]:
             root.removeHandler(handler)
     out, err = capsys.readouterr()
-    first, last = out.splitlines()
+    first, own, last = out.splitlines()
     # Whether it was on the disk within 20 ms is the machine's affair, not the document's.
     assert first in {f"True {durable} ('console', 'telegram', 'email', 'slack')" for durable in (True, False)}
+    line = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ CRITICAL risk: position is not hedged \| rejected three times \| symbol=BTC/USDT \[\w{12}\]"
+    assert re.fullmatch(line, own), own
     assert last == "stopped"
     assert "CRITICAL risk: position is not hedged" in err
     texts = [one["text"] for one in telegram.accepted]

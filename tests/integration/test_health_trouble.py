@@ -3,6 +3,7 @@
 import pytest
 
 from hireliab import EnhancedNobitexAdapter, HealthMonitor, TransactionVerificationPipeline
+from hireliab.errors import HireliabError
 from hireliab.monitoring.health import Health
 from hireliab.monitoring.metrics import Metrics
 from hireliab.simulator.server import Simulator
@@ -71,7 +72,7 @@ def test_an_exchange_that_is_away_opens_breakers_and_that_is_told(simulator, tmp
         proxy.cut()
 
         def is_open():
-            with pytest.raises(Exception):
+            with pytest.raises(HireliabError):
                 adapter.get_market_data("ETH/USDT")
             return metrics.snapshot().value("hireliab_breaker_state", name="nobitex market", state="open") == 1
 

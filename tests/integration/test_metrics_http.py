@@ -5,6 +5,7 @@ import math
 import os
 import socket
 import threading
+import urllib.error
 import urllib.request
 
 import pytest
@@ -63,6 +64,15 @@ def bot(folder):
         )
         stack.callback(pipeline.stop)
         yield pipeline, bus, alerts, simulator
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/metrics/", "/metric", "/favicon.ico"])
+def test_another_path_is_not_found(path):
+    with Metrics().serve(0) as exporter:
+        with pytest.raises(urllib.error.HTTPError, match="404") as caught:
+            get(exporter.url.removesuffix("/metrics") + path)
+        assert caught.value.read() == b"the metrics are at /metrics\n"
+        assert scrape(f"{exporter.url}?name[]=hireliab_up") == {}
 
 
 def test_a_whole_bot_is_scraped(tmp_path):

@@ -100,6 +100,13 @@ def test_an_alert_is_frozen_and_its_dictionary_is_fresh_json():
     assert alert_from_dict(second) == alert
 
 
+def test_its_text_is_one_line():
+    alert = make_alert(
+        id="i", time=0.0, source="risk", level="error", title="t", message="two\nlines", context={"a": 1}, dedup_key="k"
+    )
+    assert str(alert) == "1970-01-01 00:00:00Z ERROR    risk: t | two / lines | a=1 [i]"
+
+
 def test_a_dictionary_of_a_newer_version_is_read_too():
     alert = make(source="my bot", dedup_key="k")
     assert alert_from_dict({**alert.to_dict(), "colour": "red"}) == alert

@@ -5,15 +5,9 @@ import sys
 import pytest
 
 from hireliab.errors import ConfigError
+from hireliab.monitoring._alert_text import fit, render_body, render_line, render_title
 from hireliab.monitoring.alert import make_alert
-from hireliab.monitoring.alert_channels import (
-    ConsoleChannel,
-    check_channel,
-    fit,
-    render_body,
-    render_line,
-    render_title,
-)
+from hireliab.monitoring.alert_channels import ConsoleChannel, check_channel
 
 
 def make(**changes):
@@ -130,6 +124,10 @@ def test_a_text_that_is_too_long_keeps_its_head_its_tail_and_its_id(limit):
     if limit >= 60:
         assert text.startswith("title\nhead")
         assert "tail\n[a1b2]" in text
+
+
+def test_a_title_that_is_too_long_leaves_room_for_the_id():
+    assert fit("t" * 50, "body", "[a1b2]", 20) == "t" * 12 + "…\n[a1b2]"
 
 
 def test_a_text_that_fits_is_left_alone():

@@ -1,16 +1,19 @@
 """What follows when a channel does not take an alert: retry, rest, failover, watchdog, and what is said about it."""
 
+import itertools
 import logging
 import threading
 
 import pytest
 
 from hireliab.errors import ConfigError
-from hireliab.monitoring import _channel_retry
+from hireliab.monitoring import _channel_desk, _channel_retry
 from hireliab.monitoring._channel_rate import TokenBucket
 from hireliab.monitoring._channel_retry import backoff, limit_pause
-from hireliab.monitoring.alert import AlertLevel
-from hireliab.monitoring.alert_channels import Misconfigured, Permanent, Rate, RateLimited, Retry, Unknown
+from hireliab.monitoring._channel_work import Refill, Report
+from hireliab.monitoring.alert import AlertLevel, make_alert
+from hireliab.monitoring.alert_channels import Misconfigured, Ok, Permanent, Rate, RateLimited, Retry, Unknown
+from hireliab.monitoring.alert_groups import Groups
 from tests.support.alerts import CAP, Hanging, Scripted, channel, send, system
 
 ERROR, CRITICAL = AlertLevel.ERROR, AlertLevel.CRITICAL
@@ -535,13 +538,18 @@ def test_a_silence_keeps_what_it_names_from_everybody_until_it_ends(make, clock)
     mine = Scripted()
     with make(mine=mine) as alerts:
         alerts.silence(60.0, title="maint*")
+        alerts.silence(120.0, title="order [BTC] ?*")
+        assert send(alerts, "order [BTC] ?17").reason == "silenced"
+        assert send(alerts, "order B ?17").reason == "queued"
         assert send(alerts, "maintenance").reason == "silenced"
         assert send(alerts, "maintenance", level="critical").reason == "queued"
         assert send(alerts, "other").reason == "queued"
-        assert alerts.status().silenced == 1
-        assert len(alerts.status().silences) == 1
+        assert alerts.status().silenced == 2
+        assert len(alerts.status().silences) == 2
         clock.advance(60.0)
         assert send(alerts, "maintenance 2").reason == "queued"
+        assert len(alerts.status().silences) == 1
+        clock.advance(60.0)
         assert alerts.status().silences == ()
 
 
@@ -601,3 +609,66 @@ def test_a_channels_close_is_called_when_it_is_idle_and_may_raise(make, caplog):
     alerts.stop()
     assert mine.closed == 1
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+# -- a process that was stopped between the two steps of an alert --------------------------------------------------------
+
+
+class OnDisk:
+    """A ticket of a row that is written."""
+
+    def wait(self, timeout):
+        return True
+
+
+def critical(title):
+    return make_alert(id=f"id of {title}", time=0.0, source="system", level="critical", title=title, message="m")
+
+
+def stopped_before_the_push(desk, title):
+    """Offer an alert, and have the channel lose its patience with it; what is left to do."""
+    offer = desk.offer(critical(title), 0.0)
+    work = desk.next(_channel_desk.PUSH_WITHIN + 0.1, closing=False)[0]
+    return work, lambda: desk.push(offer, f"id of {title}", OnDisk(), _channel_desk.PUSH_WITHIN + 0.2)
+
+
+@pytest.fixture
+def desk():
+    groups = Groups(make_id=itertools.count().__next__, group_wait=0.0)
+    return _channel_desk.ChannelDesk(threshold=AlertLevel.INFO, size=1, rate=None, groups=groups, now=0.0)
+
+
+def test_an_alert_that_found_no_room_before_its_row_was_known_comes_back_from_the_spool(desk):
+    first = desk.offer(critical("first"), 0.0)
+    desk.push(first, "id of first", OnDisk(), 0.0)
+    work, push = stopped_before_the_push(desk, "second")
+    assert work.alert.title == "first"
+    desk.take_back(work, "no answer", 6.0)  # the queue is full again
+    push()
+    assert desk.count["accepted"] == len(desk.queue) + desk.spooled + desk.count["dropped"] + desk.count["delivered"]
+    told = []
+    for now in range(10, 100):
+        work, _ = desk.next(float(now), closing=False)
+        if isinstance(work, Refill):
+            desk.readmit(work, {"id of second": critical("second")}, float(now))
+        elif work is not None and not isinstance(work, Report):
+            told.append(work.alert.title)
+            desk.finish(work, Ok(), float(now), closing=False)
+    assert told == ["first", "second"]
+
+
+@pytest.mark.parametrize("moment", ["told", "being told", "waiting"])
+def test_the_row_of_an_alert_that_did_not_wait_for_it_is_settled(desk, moment):
+    work, push = stopped_before_the_push(desk, "one")
+    assert work.alert.title == "one"
+    settled = ()
+    if moment == "told":
+        settled += desk.finish(work, Ok(), 6.0, closing=False).settle
+    elif moment == "waiting":
+        desk.take_back(work, "no answer", 6.0)
+    push()
+    if moment == "waiting":
+        work, _ = desk.next(100.0, closing=False)
+    if moment != "told":
+        settled += desk.finish(work, Ok(), 101.0, closing=False).settle
+    assert (*settled, *desk.expired) == ("id of one",)

@@ -9,9 +9,11 @@ import weakref
 import pytest
 
 from hireliab.errors import ClosedError, ConfigError
-from hireliab.monitoring import alert_system
+from hireliab.monitoring import _freeze, alert, alert_system
+from hireliab.monitoring.alert import make_alert
 from hireliab.monitoring.alert_system import AlertConfig, AlertLevel, AlertReceipt, AlertSource, AlertSystem
 from hireliab.testing import FakeClock
+from tests.support.together import Background, until
 
 CAP = 10.0  # real seconds after which a hang is a failure
 SECRET = "0123456789abcdef0123456789abcdef01234567"
@@ -284,13 +286,18 @@ def test_even_an_error_of_our_own_does_not_reach_the_caller(make, monkeypatch):
     assert (receipt.accepted, receipt.reason) == (False, "error")
 
 
-def test_a_keyboard_interrupt_is_not_swallowed(make, monkeypatch):
-    def interrupted(**given):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("wish", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", [(alert_system, "make_alert"), (_freeze, "_plain"), (alert, "_source")])
+def test_ctrl_c_and_what_a_handler_of_sigterm_raises_are_not_swallowed(make, monkeypatch, wish, where):
+    def interrupted(*args, **given):
+        raise wish
 
-    monkeypatch.setattr(alert_system, "make_alert", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        send(make(mine=print))
+    system = make(mine=print)
+    if where[0] is alert:  # a bug first, and then the signal while the alert is rescued
+        monkeypatch.setattr(alert_system, "make_alert", None)
+    monkeypatch.setattr(*where, interrupted)
+    with pytest.raises(wish):
+        send(system, context={"a": 1})
 
 
 def test_secrets_are_masked_everywhere(make, clock, caplog, capsys):
@@ -333,6 +340,105 @@ def test_a_finaliser_may_send_while_the_same_thread_is_sending(make, clock, leve
     system.stop()
     assert sorted(alert.title for alert in got) == ["nested", "outer"]
     assert channel(system).delivered == 2
+
+
+@pytest.mark.parametrize("moment", ["offer", "push"])
+def test_a_channel_that_its_own_thread_enters_twice_changes_nothing_in_between(make, moment):
+    got, during = [], []
+    system = make(mine=got.append)
+    (worker,) = system._crew.workers
+    desk = worker._desk
+    inner, once = getattr(desk, moment), [None]
+
+    def interrupted(*args, **given):
+        if once:
+            once.pop()
+            before = dict(desk.count), len(desk.queue)
+            worker.put(make_alert(id="i", time=0.0, source="system", level="critical", title="second", message="m"))
+            during.append((dict(desk.count), len(desk.queue)) == before)
+        return inner(*args, **given)
+
+    setattr(desk, moment, interrupted)
+    assert send(system, "outer").accepted
+    assert during == [True]
+    system.start()
+    system.stop()
+    assert sorted(one.title for one in got) == ["outer", "second"]
+
+
+def meeting(first, second, act):
+    """
+    Have `act` interrupt two threads at once, each as it holds a lock: once in `first`, and once in `second`.
+
+    Both are pairs of an object and the name of a method that is called with the lock held.
+    """
+    barrier, did = threading.Barrier(2, timeout=CAP), []
+
+    def interrupt(where, number):
+        place, name = where
+        inner, once = getattr(place, name), [None]
+
+        def interrupted(*args, **given):
+            if once:
+                once.pop()
+                barrier.wait()
+                did.append((number, act(number)))
+            return inner(*args, **given)
+
+        setattr(place, name, interrupted)
+
+    interrupt(first, 1)
+    interrupt(second, 2)
+    return did
+
+
+@pytest.mark.parametrize("level", ["info", "critical"])
+def test_two_threads_that_finalisers_interrupt_in_two_channels_do_not_wait_for_each_other(make, level):
+    one, two = [], []
+    system = make(one=one.append, two=two.append)
+    first, second = (worker._desk for worker in system._crew.workers)
+    did = meeting((first, "offer"), (second, "next"), lambda n: send(system, f"nested {n}", level=level))
+    system.start()
+    assert Background(send, system, "outer").result().accepted
+    until(lambda: len(did) == 2)
+    assert all(receipt.accepted and receipt.channels == ("one", "two") for _, receipt in did)
+    system.stop()
+    for got in (one, two):
+        assert sorted(alert.title for alert in got) == ["nested 1", "nested 2", "outer"]
+
+
+def test_what_was_put_off_before_the_start_is_counted_by_a_stop(make):
+    system = make(mine=print)
+    desk = system._crew.workers[0]._desk
+    inner, once = desk.offer, [None]
+
+    def interrupted(*args, **given):
+        if once:
+            once.pop()
+            assert send(system, "nested").accepted
+        return inner(*args, **given)
+
+    desk.offer = interrupted
+    send(system, "outer")
+    assert desk.count["accepted"] == 1
+    system.stop()
+    assert channel(system).accepted == 2
+    assert send(system, "late").reason == "stopped"
+
+
+def test_two_threads_may_resolve_while_each_is_inside_another_channel(make):
+    one, two = [], []
+    system = make(one=one.append, two=two.append)
+    send(system, "trouble", dedup_key="k")
+    first, second = (worker._desk for worker in system._crew.workers)
+    did = meeting((first, "offer"), (second, "next"), lambda n: system.resolve("k"))
+    system.start()
+    assert Background(send, system, "outer").result().accepted
+    until(lambda: len(did) == 2)
+    assert [known for _, known in did] == [True, True]
+    system.stop()
+    for got in (one, two):
+        assert [alert.resolved for alert in got if alert.dedup_key == "k"] == [False, True]
 
 
 # -- full queues --------------------------------------------------------------------------------------------------
@@ -756,7 +862,72 @@ def test_when_no_thread_can_be_started_start_says_so_and_nothing_hangs(make, mon
     assert channel(system).dropped == 1
 
 
+def test_a_start_that_failed_may_be_tried_again(make, monkeypatch, capsys):
+    got, hooks, real = [], [], threading.Thread.start
+    monkeypatch.setattr(alert_system.atexit, "register", hooks.append)
+    system = make(mine=got.append, other=got.append)
+    calls = itertools.count()
+
+    def refuse_the_second(thread):
+        if next(calls) == 1:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_the_second)
+    with pytest.raises(RuntimeError):
+        system.start()
+    assert system.status().state == "not_started"
+    assert hooks  # what is queued now must not be forgotten at the exit
+    receipt = send(system, level="critical")
+    system.start()
+    assert system.status().state == "running"
+    hooks[0]()
+    assert [alert.id for alert in got] == [receipt.id] * 2
+    assert capsys.readouterr().err == ""  # it was told
+
+
+def test_a_with_block_that_is_cut_short_at_its_beginning_leaves_nothing_running(make, monkeypatch):
+    hooks, system = [], make(mine=print)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alert_system.atexit, "register", hooks.append)
+        patch.setattr(alert_system.atexit, "unregister", hooks.remove)
+        patch.setattr(system._crew._watchdog, "start", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt), system:
+            raise AssertionError("the block was entered")
+    assert system.status().state == "stopped"
+    assert hooks == []
+
+
+def test_a_stop_in_the_middle_of_start_is_the_last_word(clock):
+    system = AlertSystem({"channels": {"mine": print}, "spool": False}, clock=clock)
+    inner = system._crew._watchdog.start
+
+    def stop_first():  # as a signal handler may
+        system.stop(0.0)
+        inner()
+
+    system._crew._watchdog.start = stop_first
+    system.start()
+    assert send(system, level="info").reason == "stopped"
+    assert system.status().state == "stopped"
+
+
 # -- forks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_child_that_can_start_no_thread_tries_again_with_its_next_alert(make, monkeypatch):
+    got = []
+    system = make(mine=got.append)
+    system._state = "running"  # as in the parent, whose threads a child does not have
+    alert_system._after_fork_in_child()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda _thread: (_ for _ in ()).throw(RuntimeError("no more")))
+        first = send(system)
+    assert (first.accepted, first.reason) == (True, "not_started")
+    second = send(system)
+    assert second.reason == "queued"
+    system.stop()
+    assert [alert.id for alert in got] == [first.id, second.id]
 
 
 def test_a_forked_child_starts_anew_with_its_first_alert(make, clock):

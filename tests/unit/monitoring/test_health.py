@@ -14,7 +14,7 @@ from hireliab.core.bulkhead import Bulkhead
 from hireliab.core.circuit_breaker import CircuitBreaker
 from hireliab.core.rate_limiter import RateLimiter
 from hireliab.core.retry import RetryBudget
-from hireliab.errors import ClosedError, ConfigError, ConnectError, JournalError, JournalPoisonedError
+from hireliab.errors import ClosedError, ConfigError, ConnectError, JournalError, JournalPoisonedError, PoolCreateError
 from hireliab.exchange.connection_pool import ConnectionPool
 from hireliab.messaging.memory_bus import InMemoryMessageBus
 from hireliab.monitoring import _health_rules as rules
@@ -99,7 +99,7 @@ def test_a_pool_is_down_only_without_any_client(clock, health):
     pool.initialize()
     held = pool.acquire()
     works[0] = False
-    with pytest.raises(Exception):
+    with pytest.raises(PoolCreateError):
         pool.acquire(timeout=0)
     assert (health.report().status, health.report().reasons) == (
         DEGRADED,
@@ -278,11 +278,19 @@ def test_a_bus_and_alerts_that_cannot_be_asked_are_never_worse_than_degraded(hea
 def test_alerts_that_reach_nobody_are_degraded(health):
     alerts = AlertSystem({"channels": {"told": lambda _: Ok()}, "spool": False})
     health.add(alerts)
-    assert health.report().reasons == ("alerts alerts: not started: alerts wait",)
+    assert health.report().reasons == ("alerts main: not started: alerts wait",)
     alerts.start()
     assert health.report()
     alerts.stop()
-    assert health.report().reasons == ("alerts alerts: stopped: nobody is told of anything",)
+    assert health.report().reasons == ("alerts main: stopped: nobody is told of anything",)
+
+
+def test_alert_systems_are_told_apart_by_their_setting_name(health):
+    systems = [AlertSystem({"name": name, "spool": False}) for name in ("grid", "hedge", "grid")]
+    health.add(*systems)
+    assert health.report().reasons == tuple(
+        f"alerts {name}: not started: alerts wait" for name in ("grid", "hedge", "grid#2")
+    )
 
 
 def test_a_channel_and_a_spool_in_trouble_are_told():
@@ -340,7 +348,6 @@ def test_a_part_that_the_bot_forgets_is_not_looked_after(health, clock):
         (JournalError("x"), DOWN),
         (ClosedError("x"), DOWN),
         (OSError("disk"), DEGRADED),
-        (SystemExit(1), DEGRADED),
     ],
 )
 def test_a_part_that_raises_is_told(health, error, status):
@@ -356,6 +363,24 @@ def test_a_part_that_raises_is_told(health, error, status):
     report = health.report()
     assert report.status is status
     assert report.reasons[0].startswith("limiter odd: cannot be asked: ")
+
+
+@pytest.mark.parametrize("wish", [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_and_what_a_handler_of_sigterm_raises_are_not_swallowed(health, wish):
+    class Struck:
+        preload = None
+
+        def stats(self):
+            return self
+
+        @property
+        def blocked_for(self):
+            raise wish
+
+    struck = Struck()
+    health.add(struck)
+    with pytest.raises(wish):
+        health.report()
 
 
 def test_figures_of_another_shape_are_told(health):

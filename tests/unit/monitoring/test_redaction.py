@@ -47,6 +47,21 @@ def test_no_part_of_a_known_secret_shows_at_a_cut(known, where):
         assert secret[:size] not in shown
 
 
+@pytest.mark.parametrize("where", range(220, 320, 3))
+def test_no_part_of_a_known_secret_shows_at_a_cut_that_a_mask_has_moved_forward(known, where):
+    secret = "corr3ct h0rse (battery) st@ple!"
+    known.add([secret])
+    shown = clean(f"api_secret={'q' * where} {secret} and more" + " y" * 500, 100)
+    assert shown.startswith("api_secret=***")
+    for size in range(4, len(secret)):
+        assert secret[:size] not in shown
+
+
+@pytest.mark.parametrize("name", ["api_\u017fecret", "to\u212aen", "\u017fecret_key", "s\u0131gnature", "api_secret"])
+def test_a_name_is_known_however_its_letters_are_written(name):
+    assert "hunter2x" not in redact(f"{name}=hunter2x")
+
+
 def test_a_cut_text_without_secrets_keeps_its_length(known):
     known.add(["z" * 300])
     assert clean("x" * 500, 100).startswith("x" * 100)
