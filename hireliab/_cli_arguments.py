@@ -40,4 +40,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with one line on standard error."""
-        self.exit(USAGE, f"{self.prog}: {' '.join(message.split())}; see '{self.prog} --help'\n")
+        text = " ".join(message.split())
+        see = f" See '{self.prog} --help'" if text.endswith("?") else f"; see '{self.prog} --help'"
+        self.exit(USAGE, f"{self.prog}: {text}{see}\n")

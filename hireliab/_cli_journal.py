@@ -175,12 +175,17 @@ def halt(*, place: Place, reason: str, reducing: bool, who: str, as_json: bool) 
 
     Works whether a bot runs or not. It is looked at before each send.
     """
+    before, line = place.halt, halt_line(place)
     wanted = _halt.Halt(mode="REDUCING" if reducing else "HALTED", reason=reason, who=who, since=SYSTEM_CLOCK.time())
     _halt.write(place.folder, wanted)
     if as_json:
-        echo_json({"journal": str(place.folder), "halt": plain(place.halt), "bot": _pid(place)})
+        echo_json(
+            {"journal": str(place.folder), "halt": plain(place.halt), "replaced": plain(before), "bot": _pid(place)}
+        )
         return
     click.echo(clean(halt_line(place)))
+    if before is not None:
+        click.echo(clean(f"It takes the place of: {line}"))
     paragraph(
         f"It holds from now on: the bot looks before each send, so {'only orders that sell are' if reducing else 'no order is'}"
         " sent any more; a request whose bytes are on their way is not stopped. Cancels and look-ups go on, and orders that"

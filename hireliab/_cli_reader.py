@@ -16,7 +16,7 @@ import click
 
 from hireliab._cli_text import Misplaced
 from hireliab.core.clock import SYSTEM_CLOCK
-from hireliab.errors import JournalCorruptError
+from hireliab.errors import JournalCorruptError, JournalError
 from hireliab.exchange import _halt, _operator_client
 from hireliab.exchange._journal_rows import SELECT, from_row
 from hireliab.exchange._operator_desk import plain
@@ -54,6 +54,8 @@ class Place:
             return None
         updated = said.get("updated")
         fresh = isinstance(updated, int | float) and abs(SYSTEM_CLOCK.time() - updated) < _operator_client.FRESH
+        with contextlib.suppress(JournalError):  # the lock is not ours to try: its age has to do
+            fresh = fresh and _operator_client.is_owned(self.folder)
         return said if fresh else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ from typing import Any, NoReturn
 import click
 
 from hireliab._cli_reader import Place, find, json_option
-from hireliab._cli_text import ago, clean, echo_json, facts, local_time, table, title
+from hireliab._cli_text import age, ago, clean, echo_json, facts, local_time, table, title
+from hireliab._cli_transactions import halt_line
 from hireliab.core.clock import SYSTEM_CLOCK
 from hireliab.errors import ConfigError, JournalError
 from hireliab.exchange import _operator_client
@@ -24,10 +26,12 @@ from hireliab.exchange._operator import STATUS
 from hireliab.monitoring._health_rules import RULES, Health
 
 MOST_BYTES = 4 * 1024 * 1024
+_COMMAND = re.compile(r"'(hireliab [^']*)'")
 CODES = {Health.HEALTHY: 0, Health.DEGRADED: 1, Health.DOWN: 2}
 NOT_KNOWN = 3
 _ELSEWHERE = frozenset(
-    "pid name state started updated health health_error status_error verdicts events reads phases outbox journal".split()
+    "pid name state started updated health health_error status_error halt oldest_unresolved"
+    " verdicts events reads phases outbox journal".split()
 )
 """What is shown apart from the plain facts, or not at all."""
 
@@ -85,6 +89,10 @@ def status(*, name: str | None, journal: str | None, as_json: bool) -> int:
         echo_json({"health": "unknown", "reasons": [error.message], "status": None})
         return NOT_KNOWN
     verdict = _judge(place.folder, said, mode)
+    if place.halt is not None and not any(reason.startswith("halted") for reason in verdict.reasons):
+        verdict.add(Health.DEGRADED, "halted by an operator, from the next start on, too")
+    # A command that the user copies has to name the journal as he did.
+    verdict.reasons = [_COMMAND.sub(rf"'\1{place.options}'", reason) for reason in verdict.reasons]
     if as_json:
         echo_json({"health": verdict.status.value, "reasons": verdict.reasons, "status": said})
     else:
@@ -234,6 +242,7 @@ def _is_there(folder: Path, pid: object) -> bool:
 
 def _show(place: Place, said: dict[str, Any], verdict: _Verdict) -> None:
     now = SYSTEM_CLOCK.time()
+    oldest = said.get("oldest_unresolved") if _number(said.get("oldest_unresolved")) else None
     title(clean(f"bot {said.get('name')}: {verdict.status.value}"))
     for reason in verdict.reasons:
         click.echo(f"  - {clean(reason)}")
@@ -244,6 +253,8 @@ def _show(place: Place, said: dict[str, Any], verdict: _Verdict) -> None:
             ("journal", str(place.folder)),
             ("process", f"{said.get('pid')}, {said['state']}{since}"),
             ("last sign", f"{local_time(said['updated'])} ({ago(now - said['updated'])})"),
+            ("halt", halt_line(place) if place.halt else "-"),
+            ("oldest unresolved", age(oldest)),
             *((name.replace("_", " "), _words(value)) for name, value in said.items() if name not in _ELSEWHERE),
         ]
     )
@@ -289,7 +300,8 @@ def _rows(said: dict[str, Any]) -> list[list[str]]:
         for name, phase in phases.items():
             if isinstance(phase, Mapping) and phase.get("count"):
                 times = ", ".join(f"{key} {_words_seconds(phase.get(key))}" for key in ("p50", "p99", "most"))
-                rows.append([f"phase {name}", f"{phase['count']} times, {times}"])
+                word = "time" if phase["count"] == 1 else "times"
+                rows.append([f"phase {name}", f"{phase['count']} {word}, {times}"])
     return rows
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Fail",
     "Group",
     "Misplaced",
+    "Whole",
     "age",
     "ago",
     "clean",
@@ -67,6 +68,19 @@ class Group(click.Group):
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             context.fail(f"no command {clean(args[0])!r:.60}; {hint}")
         return super().resolve_command(context, args)
+
+
+class Whole(click.IntRange):
+    """A whole number of a range, which its errors name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(
+                f"must be a whole number from {self.min} to {self.max}, got {clean(str(value))!r:.60}", param, ctx
+            )
 
 
 def echo_json(value: Any) -> None:

@@ -29,6 +29,7 @@ from hireliab._cli_text import (
     Fail,
     Group,
     Misplaced,
+    Whole,
     age,
     ago,
     clean,
@@ -97,7 +98,7 @@ def _timeout(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any
     "--status", type=click.Choice([s.value for s in Status]), multiple=True, help="Only these; may be repeated."
 )
 @click.option("--unresolved", is_flag=True, help="Only those that are not decided.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Most of them.")
+@click.option("--limit", type=Whole(1, 100_000), default=50, show_default=True, help="Most of them.")
 @json_option
 def list_(*, place: Place, status: tuple[str, ...], unresolved: bool, limit: int, as_json: bool) -> None:
     """Transactions, newest first."""

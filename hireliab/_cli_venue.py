@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from hireliab import _cli_venue_order as placing
+from hireliab._cli_text import Group
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.errors import (
     AuthenticationError,
@@ -38,7 +39,7 @@ _SHORTEST_SECRET = 12
 FINE, MATTERS, CANNOT = 0, 1, 2
 
 
-@click.group()
+@click.group(cls=Group)
 def venue() -> None:
     """The exchange itself."""
 
@@ -52,9 +53,9 @@ def venue() -> None:
 @click.option("--base-url", default=PRODUCTION, show_default=True, help="Where the exchange is.")
 @click.option("--market", default="BTC/USDT", show_default=True, help="The market to look at, such as BTC/IRT.")
 @click.option("--timeout", type=click.FloatRange(0.1, 60), default=10.0, show_default=True, help="Seconds per request.")
-@click.option("--one-wrong-signature", is_flag=True, help="Send one request with a wrong signature (row 14).")
+@click.option("--one-wrong-signature", is_flag=True, help="See how one request with a wrong signature is refused.")
 @click.option("--place-minimal-order", is_flag=True, help="Place the smallest order, far from the market; cancel it.")
-@click.option("--second-order", is_flag=True, help="With it: place an equal one some seconds later (row 3).")
+@click.option("--second-order", is_flag=True, help="With it: see whether an equal one, seconds later, is refused.")
 @click.option(
     "--hold", type=click.FloatRange(2, 300), default=15.0, show_default=True, help="Seconds until the cancel."
 )

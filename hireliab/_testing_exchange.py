@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+from hireliab.core import config as checks
 from hireliab.core import money
 from hireliab.core.clock import Clock
 from hireliab.errors import (
@@ -36,6 +37,13 @@ from hireliab.exchange.adapter import (
     OrderState,
     OrderStatus,
     Unavailable,
+)
+
+_ARRIVES = ("fill", "rest", "new", "partial", "unfilled", "rejected_later")
+_WORDS = (
+    *_ARRIVES,
+    *(f"{word}_answer_lost" for word in _ARRIVES),
+    *("reject", "throttle", "duplicate", "not_sent", "request_lost"),
 )
 
 
@@ -133,6 +141,7 @@ class ScriptedExchange:
             word = self.script.popleft() if self.script else ("fill" if order.type == "market" else "rest")
         if callable(word):
             return word(order)
+        checks.choice("ScriptedExchange.script", word, _WORDS)
         action, lost, _ = word.partition("_answer_lost")
         if action == "reject":
             raise OrderRejectedError("order: refused by the script", code="SmallOrder", http_status=200)

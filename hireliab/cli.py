@@ -67,7 +67,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return error.code if isinstance(error.code, int) else 1
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "hireliab"
-        _complain(f"{_with_near_miss(error)}; see '{where} --help'")
+        text = _with_near_miss(error)
+        _complain(f"{text} See '{where} --help'" if text.endswith("?") else f"{text}; see '{where} --help'")
         return error.exit_code
     except click.ClickException as error:
         _complain(error.format_message())
@@ -93,6 +94,12 @@ def main(args: Sequence[str] | None = None) -> int:
 def _with_near_miss(error: click.UsageError) -> str:
     """What click says, as one line that names the near miss."""
     text = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None and isinstance(error.ctx.command, click.Group):
+        group, context = error.ctx.command, error.ctx
+        commands = [group.get_command(context, name) for name in group.list_commands(context)]
+        if any(error.option_name in one.opts for command in commands if command for one in command.params):
+            where = f"'{context.command_path} COMMAND {error.option_name}'"
+            return f"no option {error.option_name!r} here: it belongs behind the command, as in {where}"
     if isinstance(error, click.NoSuchOption) and not error.possibilities and error.ctx is not None:
         known = [name for parameter in error.ctx.command.get_params(error.ctx) for name in parameter.opts]
         near = difflib.get_close_matches(error.option_name, known, n=1)

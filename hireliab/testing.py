@@ -119,7 +119,7 @@ class FakeClock:
         predicate: Callable[[], bool],
         *,
         limit: float = 3600.0,
-        threads: tuple[str, ...] = ("hireliab.txn.", "hireliab.resolver."),
+        threads: tuple[str, ...] = ("hireliab.txn.", "hireliab.resolver.", "hireliab.outbox."),
     ) -> float:
         """
         Advance from deadline to deadline until the predicate holds, letting the threads come to rest in between.

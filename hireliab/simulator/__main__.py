@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             keep_alive=given.keep_alive,
         )
         simulator.start()
-    except (FaultError, SettingError, TruthError, OSError) as error:
+    except OSError as error:
+        parser.exit(2, f"simulator: {error.filename or 'the system'}: {error.strerror or error}\n")
+    except (FaultError, SettingError, TruthError) as error:
         parser.exit(2, f"simulator: {error}\n")
     print(json.dumps(_first_line(simulator)), flush=True)  # noqa: T201 - the line that callers wait for
     with signals:
@@ -106,8 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--host", default=LOOPBACK, help="address of the API port (default: %(default)s)")
-    add("--port", type=int, default=0, help="API port; 0 lets the system choose")
-    add("--admin-port", type=int, default=0, help="admin port, always on loopback; 0 lets the system choose")
+    add("--port", metavar="PORT", type=_port, default=0, help="API port; 0 lets the system choose")
+    add(
+        "--admin-port",
+        metavar="PORT",
+        type=_port,
+        default=0,
+        help="admin port, always on loopback; 0 lets the system choose",
+    )
     add("--seed", type=int, default=0, help="prices, credentials and faults follow from it (default: 0)")
     add("--truth", metavar="FILE", help="append every request and every change to this file")
     add("--token", metavar="HEX40", type=_token, help="user token of the first account")
@@ -128,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--balances", metavar="JSON|@FILE", type=_object, help='of the first account, e.g. \'{"rls": "1000000"}\'')
     add("--keep-alive", metavar="S", type=float, default=75.0, help="close idle connections after (default: 75)")
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text[:60]!r}: a port is expected, 0 to 65535")
+    return int(text)
 
 
 def _token(text: str) -> str:

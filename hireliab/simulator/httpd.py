@@ -291,9 +291,9 @@ class Listener:
             listening.bind(self._address)
             listening.listen(_BACKLOG)
             listening.setblocking(False)
-        except OSError:
+        except OSError as error:
             listening.close()
-            raise
+            raise OSError(error.errno, error.strerror, f"{self._address[0]}:{self._address[1]}") from error
         return listening
 
     def _want(self, *, listening: bool, returns_at: float | None = None) -> None:

@@ -84,9 +84,16 @@ def moment(params: Params, name: str) -> int | None:
 
 
 def cut(
-    rows: list[T], params: Params, default_size: int, highest_size: int, highest_page: int = 10_000
+    rows: list[T],
+    params: Params,
+    default_size: int,
+    highest_size: int,
+    highest_page: int = 10_000,
+    *,
+    most: int | None = None,
 ) -> tuple[list[T], bool]:
-    """One page of rows, and whether more follow."""
+    """One page of rows, of at most `most` whatever was asked for, and whether more follow."""
     size = bounded(params, "pageSize", default_size, highest_size)
+    size = size if most is None else min(size, most)
     start = (bounded(params, "page", 1, highest_page) - 1) * size
     return rows[start : start + size], len(rows) > start + size

@@ -16,13 +16,30 @@ from decimal import Decimal
 
 from hireliab.simulator import money
 
-QUIRKS = frozenset({"int_zero", "ten_decimals", "rial_word", "missing_fields", "extra_fields", "no_echo"})
+QUIRKS = frozenset(
+    {
+        "int_zero",
+        "ten_decimals",
+        "rial_word",
+        "missing_fields",
+        "extra_fields",
+        "no_echo",
+        "no_next_page",
+        "short_pages",
+        "no_market",
+    }
+)
 """
 Allowed members of `Settings.quirks`: `int_zero` (zeros of add answers as bare ints),
 `ten_decimals` (``3.0000000000`` and ``0E-10``), `rial_word` (the Persian word instead of the
 sign), `missing_fields` (add answers lack execution, market and averagePrice), `extra_fields`
-(unknown fields appear), `no_echo` (add answers lack clientOrderId).
+(unknown fields appear), `no_echo` (add answers lack clientOrderId), `no_next_page` (orders/list says
+that no page follows, also where one does), `short_pages` (orders and trades come 50 a page, however
+many were asked for), `no_market` (rows of orders/list lack market and currencies).
 """
+
+
+SHORT_PAGE = 50
 
 
 class SettingError(ValueError):

@@ -11,10 +11,12 @@ from hireliab.simulator.message import Refused, Reply, answer, failed
 from hireliab.simulator.orders import EXECUTION_NAMES, Order
 from hireliab.simulator.placing import OrderRefused, client_id_of, parse_order
 from hireliab.simulator.render import added_order, brief_order, fill_row, full_order
+from hireliab.simulator.settings import SHORT_PAGE
 from hireliab.simulator.state import Call, ExchangeState
 
 MAX_BATCH = 20
 _DAY = 86_400
+_MARKET = frozenset({"market", "srcCurrency", "dstCurrency"})
 _EXECUTIONS = tuple(EXECUTION_NAMES)
 _KEYS: dict[str, Callable[[Order], object]] = {
     "id": lambda order: order.id,
@@ -145,9 +147,13 @@ def list_orders(exchange: ExchangeState, call: Call) -> Reply:
     allowed = (*_KEYS, *("-" + key for key in _KEYS))
     ordering = params.choice(given, "order", allowed) or _default_order(first, side)
     found.sort(key=_KEYS[ordering.lstrip("-")], reverse=ordering.startswith("-"))  # type: ignore[arg-type]  # each key sorts with itself
-    page, has_next = params.cut(found, given, 100, 1000)
+    quirks = exchange.settings.quirks
+    page, has_next = params.cut(found, given, 100, 1000, most=_most(exchange))
     show = full_order if details == "2" else brief_order
     rows = [show(order, _market_of(exchange, order), exchange.settings) for order in page]
+    if "no_market" in quirks:
+        rows = [{name: value for name, value in row.items() if name not in _MARKET} for row in rows]
+    has_next = has_next and "no_next_page" not in quirks
     return answer({"status": "ok", "orders": rows, "hasNext": has_next})
 
 
@@ -170,10 +176,15 @@ def list_trades(exchange: ExchangeState, call: Call) -> Reply:
             break
         if fill.at <= cutoff and fill.id >= first and (market is None or fill.market == market.symbol):
             found.append(fill)
-    page, has_next = params.cut(found, call.params, 30, 500, 100)
+    page, has_next = params.cut(found, call.params, 30, 500, 100, most=_most(exchange))
     pits = exchange.engine.pits
     rows = [fill_row(fill, pits[fill.market].market, exchange.settings) for fill in page]
     return answer({"status": "ok", "trades": rows, "hasNext": has_next})
+
+
+def _most(exchange: ExchangeState) -> int | None:
+    """Rows on a page, where that is fewer than may be asked for."""
+    return SHORT_PAGE if "short_pages" in exchange.settings.quirks else None
 
 
 def _place(exchange: ExchangeState, call: Call, given: params.Params) -> tuple[dict[str, object], int]:

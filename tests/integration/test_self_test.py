@@ -150,7 +150,7 @@ def test_an_unknown_option_is_one_line_with_the_near_miss(capsys):
         self_test.main(["--jsom"])
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "python -m hireliab.test_high_reliability: no option '--jsom'; did you mean '--json'?; see"
+        "python -m hireliab.test_high_reliability: no option '--jsom'; did you mean '--json'? See"
         " 'python -m hireliab.test_high_reliability --help'\n"
     )
 

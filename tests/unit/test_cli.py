@@ -16,8 +16,9 @@ from hireliab import _cli_text, cli
 from hireliab._cli_advice import advice
 from hireliab._cli_reader import record_json
 from hireliab._cli_transactions import _record_facts
+from hireliab.core._file_lock import FileLock
 from hireliab.core.clock import SYSTEM_CLOCK, SystemClock
-from hireliab.errors import ConfigError
+from hireliab.errors import ConfigError, JournalError
 from hireliab.exchange import _halt, _operator_client
 from hireliab.exchange.adapter import Account, Fill, Order
 from hireliab.exchange.sqlite_journal import SQLiteJournal
@@ -244,9 +245,21 @@ def test_a_live_bot_is_named(folder, run):
     (folder / "status.json").write_text(
         json.dumps({"pid": 4711, "state": "running", "updated": NOW, "started": NOW - 90})
     )
-    assert "a bot runs (process 4711)" in run("transactions", "list")[1]
+    with FileLock(folder / "journal.lock"):
+        assert "a bot runs (process 4711)" in run("transactions", "list")[1]
+        assert read_json(run, "transactions", "list")["bot"] == 4711
+        assert "process 4711, running, started" in run("journal", "stats")[1]
+    # Killed a moment ago: what it said is fresh, and its lock is free.
+    assert read_json(run, "transactions", "list")["bot"] is None
+
+
+def test_where_the_lock_cannot_be_tried_a_live_bot_is_told_by_its_last_sign(folder, run, monkeypatch):
+    def closed(_folder):
+        raise JournalError("journal.lock: cannot be tried (Permission denied); nothing was done")
+
+    monkeypatch.setattr(_operator_client, "is_owned", closed)
+    (folder / "status.json").write_text(json.dumps({"pid": 4711, "state": "running", "updated": NOW}))
     assert read_json(run, "transactions", "list")["bot"] == 4711
-    assert "process 4711, running, started" in run("journal", "stats")[1]
 
 
 @pytest.mark.parametrize("said", [{"state": "stopped", "updated": NOW}, {"updated": NOW - 3600}, {"updated": "x"}, {}])
@@ -412,6 +425,14 @@ def test_halt_writes_the_file_and_says_when_it_holds(folder, run):
 def test_halt_needs_no_reason_and_may_let_sells_through(folder, run):
     assert read_json(run, "halt", "--reducing")["halt"]["mode"] == "REDUCING"
     assert _halt.read(folder).mode == "REDUCING"
+
+
+def test_a_second_halt_says_what_it_takes_the_place_of(folder, run):
+    assert read_json(run, "halt", "first", "--who", "sara")["replaced"] is None
+    out = run("halt", "second", "--reducing", "--who", "ali")[1]
+    assert out.startswith("REDUCING since ")
+    assert re.search(r"^It takes the place of: HALTED since .* by sara: first$", out, re.MULTILINE)
+    assert read_json(run, "halt", "third")["replaced"]["reason"] == "second"
 
 
 def test_unhalt_removes_the_file_and_says_what_it_ended(folder, run):
@@ -591,8 +612,14 @@ USAGE = {
     "no such sub-command": (["transactions", "lisst"], "did you mean 'list'?"),
     "nothing near": (["qqqq"], "known: alerts, halt, journal"),
     "no such option": (["transactions", "list", "--limt", "3"], "--limit"),
-    "not a number": (["transactions", "list", "--limit", "many"], "many"),
-    "zero": (["transactions", "list", "--limit", "0"], "0"),
+    "not a number": (
+        ["transactions", "list", "--limit", "many"],
+        "must be a whole number from 1 to 100000, got 'many'",
+    ),
+    "zero": (["transactions", "list", "--limit", "0"], "must be a whole number from 1 to 100000, got '0'"),
+    "an option before the command": (["--json", "status"], "behind the command, as in 'hireliab COMMAND --json'"),
+    "an option of a command": (["transactions", "--status", "x"], "as in 'hireliab transactions COMMAND --status'"),
+    "a question, and a sentence behind it": (["transctions"], "'transactions'? See 'hireliab --help'"),
     "no such status": (["transactions", "list", "--status", "lost"], "lost"),
     "no argument": (["transactions", "show"], "TRANSACTION_ID"),
     "one too many": (["transactions", "show", ID, "x"], "x"),
@@ -649,7 +676,7 @@ def test_the_only_journal_needs_no_name_and_one_of_several_does(folder, run):
 
 
 def test_without_arguments_the_help_is_shown(run):
-    for args in ([], ["transactions"], ["journal"]):
+    for args in ([], ["transactions"], ["journal"], ["venue"]):
         code, out, err = run(*args)
         assert (code, out) == (2, "")
         assert "Commands:" in err

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from hireliab import _cli_status, cli
 from hireliab.core._file_lock import FileLock
 from hireliab.core.clock import SYSTEM_CLOCK, SystemClock
-from hireliab.exchange import _operator
+from hireliab.exchange import _halt, _operator
 
 NOW = SYSTEM_CLOCK.time()
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX's owners and modes")
@@ -77,8 +78,8 @@ def say(folder, **more):
     _operator._replace(folder / "status.json", {**SAID, **more}, sync=False)
 
 
-def read(run):
-    code, out, err = run("--json")
+def read(run, *args):
+    code, out, err = run("--json", *args)
     assert err == ""
     return code, json.loads(out)
 
@@ -196,6 +197,24 @@ def test_a_bot_that_was_stopped(folder, run):
     say(folder, state="stopped")
     assert run()[0] == 2
     assert "no bot runs: it was stopped" in run()[1]
+
+
+def test_a_halt_is_told_of_a_bot_that_does_not_run_and_of_one_that_has_not_seen_it(folder, run):
+    _halt.write(folder, _halt.Halt(mode="HALTED", reason="look first", who="sara", since=NOW))
+    say(folder, state="stopped", oldest_unresolved=90.0)
+    code, out, _ = run()
+    assert code == 2
+    assert "  - halted by an operator, from the next start on, too\n" in out
+    assert re.search(r"^  halt +HALTED since .* by sara: look first$", out, re.MULTILINE)
+    assert re.search(r"^  oldest unresolved +90 s$", out, re.MULTILINE)
+    with FileLock(folder / "journal.lock"):
+        say(folder, health=HEALTHY)
+        assert run()[0] == 1
+        say(folder, halt="HALTED", health=HEALTHY)
+        reasons = read(run, "--name", "default")[1]["reasons"]
+        assert [reason for reason in reasons if "halted" in reason] == [
+            "halted by an operator: no order is sent until 'hireliab unhalt --name default'"
+        ]
 
 
 def test_a_bot_that_is_stopping(folder, lock, run):

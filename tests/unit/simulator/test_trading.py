@@ -663,6 +663,16 @@ def test_open_orders_are_counted(exchange):
 # --- quirks ---------------------------------------------------------------------------------
 
 
+def test_quirks_cut_pages_and_hide_what_follows(make_exchange):
+    exchange = make_exchange(quirks=["short_pages", "no_next_page", "no_market"], duplicate_window=0)
+    ids = [exchange.order()["id"] for _ in range(51)]
+    first = exchange.get("/market/orders/list?details=2&order=id&pageSize=1000")
+    assert ([row["id"] for row in first["orders"]], first["hasNext"]) == (ids[:50], False)
+    assert not {"market", "srcCurrency", "dstCurrency"} & set(first["orders"][0])
+    second = exchange.get("/market/orders/list?details=2&order=id&pageSize=1000&page=2")
+    assert [row["id"] for row in second["orders"]] == ids[50:]
+
+
 def test_quirks_change_the_spelling_of_answers(make_exchange):
     exchange = make_exchange(
         quirks=["int_zero", "ten_decimals", "rial_word", "missing_fields", "extra_fields", "no_echo"]
