@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +41,27 @@ class OutboxQueue:
     """
 
     def __init__(self) -> None:
-        self.held = 0
+        self._held: set[int] = set()
         self._lines: dict[str, deque[OutboxEvent]] = {}
         self._ready: list[tuple[int, OutboxEvent]] = []
         self._late: list[tuple[float, int, OutboxEvent]] = []
 
+    @property
+    def held(self) -> int:
+        """How many there are."""
+        return len(self._held)
+
     def add(self, event: OutboxEvent) -> None:
-        """One that was read, in the order of the store."""
-        self.held += 1
+        """One that was read; one that is here already stays where it is."""
+        if event.seq in self._held:
+            return
+        self._held.add(event.seq)
         line = self._lines.get(event.key)
         if line is None:
             self._lines[event.key] = deque()
             heapq.heappush(self._ready, (event.seq, event))
+        elif line and event.seq < line[-1].seq:  # it stepped aside, and comes back before those that it let pass
+            insort(line, event, key=attrgetter("seq"))
         else:
             line.append(event)
 
@@ -60,7 +71,7 @@ class OutboxQueue:
 
     def done(self, event: OutboxEvent) -> None:
         """It is published: the next of its key is ready."""
-        self.held -= 1
+        self._held.remove(event.seq)
         line = self._lines[event.key]
         if line:
             following = line.popleft()

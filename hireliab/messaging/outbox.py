@@ -38,7 +38,7 @@ then it still has the event."""
 UNROUTED_KEEP = 86400.0
 """Seconds after which an event is let go that no queue wants although others are taken."""
 MARKS_SETTLE = 1.0
-"""Seconds after the last mark until events are read again from the oldest on: it is on disk by then."""
+"""Seconds for which a read of the journal may still show an event that was marked: the mark is on disk by then."""
 POLL = 5.0
 """Seconds between two looks for events that nobody told about."""
 FULL_PAUSE = 0.1
@@ -179,7 +179,7 @@ class Outbox:
         self._tries: dict[str, int] = {}
         self._unrouted = Unrouted(_backoff)
         self._marks: list[int] = []
-        self._marked_at = float("-inf")
+        self._marked_at: dict[int, float] = {}  # monotonic, of what was marked lately; oldest first
         self._seen = 0  # the seq up to which events were read
         self._paused_until = float("-inf")
         self._errors_in_a_row = 0
@@ -270,11 +270,11 @@ class Outbox:
         self._collect(now)
         more = False
         if now >= self._paused_until:
-            idle = self._queue.held == 0 and now - self._marked_at >= MARKS_SETTLE
-            if idle and self._unrouted.try_again(now):
+            if self._unrouted.try_again(now):
+                self._mark()  # what is read now passes over those
                 self._seen = 0
             self._queue.promote(now)
-            more = self._fill()
+            more = self._fill(now)
             self._send(now)
         self._mark()
         self.watch()
@@ -300,15 +300,16 @@ class Outbox:
                 self._connected = bool(self._bus.status().connected)
         return self._connected
 
-    def _fill(self) -> bool:
-        """Read more events; whether there may be others behind them."""
+    def _fill(self, now: float) -> bool:
+        """Read more events; whether there may be others behind them. One that is in hand, or marked, comes up again."""
         room = HELD - self._queue.held
         if room <= 0:
             return False
         events = self._pending(self._seen, room)
         for event in events:
             self._seen = event.seq
-            self._queue.add(event)
+            if now - self._marked_at.get(event.seq, float("-inf")) >= MARKS_SETTLE:
+                self._queue.add(event)
         return len(events) == room
 
     def _send(self, now: float) -> None:
@@ -412,7 +413,10 @@ class Outbox:
         if _kill_points.ARMED:
             _kill_points.at("L18")
         marks, self._marks = self._marks, []
-        self._marked_at = self._clock.monotonic()
+        now = self._clock.monotonic()
+        while self._marked_at and now - self._marked_at[first := next(iter(self._marked_at))] >= MARKS_SETTLE:
+            del self._marked_at[first]
+        self._marked_at.update(dict.fromkeys(marks, now))
         try:
             self._mark_published(marks)
         except Exception as error:  # closed or failed: the next start publishes them again, under the same ids

@@ -85,7 +85,7 @@ class Bus:
 
     def __init__(self, clock):
         self.clock = clock
-        self.script, self.always, self.unwanted = [], None, set()
+        self.script, self.always, self.unwanted, self.refused = [], None, set(), None
         self.connected = True
         self.calls, self.receipts = [], []
         self.mandatory = set()
@@ -98,6 +98,8 @@ class Bus:
         answer = self.script.pop(0) if self.script else self.always or PublishStatus.CONFIRMED
         if topic in self.unwanted:
             answer = PublishStatus.RETURNED
+        if message_id == self.refused:
+            answer = PublishStatus.NACKED
         if isinstance(answer, BaseException):
             raise answer
         if callable(answer):
@@ -356,6 +358,71 @@ def test_events_that_nobody_wants_are_not_published_twice_by_the_look_back(clock
         clock.advance(0.5 if n % 9 else 3.0)
     assert bus.calls.count("T0:1") > 2
     assert {count for event_id, count in Counter(bus.calls).items() if event_id != "T0:1"} == {1}
+
+
+def test_who_subscribes_while_others_never_rest_gets_what_was_kept(clock, store, bus, relay):
+    bus.unwanted = {"order.filled"}
+    store.mark_delay = 0.9
+    kept = [store.add(f"K{n}", topic="order.filled") for n in range(3)]
+    outbox = relay()
+    outbox.start()
+    until(lambda: kept[0] in bus.calls)
+    rest(clock)
+    for n in range(200):
+        bus.unwanted = bus.unwanted if n < 20 else set()
+        store.add(f"T{n}")
+        bus.refused = f"T{n}:1"  # so that one waits for its next try at any moment
+        clock.advance(0.4)
+        outbox.wake()
+        until(lambda n=n: f"T{n}:1" in bus.calls)
+        rest(clock)
+        if n > 20 and set(kept) <= set(store.ids()):
+            break
+    assert set(kept) <= set(store.ids())
+    confirmed = [receipt.message_id for receipt in bus.receipts if receipt.status is PublishStatus.CONFIRMED]
+    assert max(Counter(confirmed).values()) == 1
+    assert [event_id for event_id in confirmed if event_id in kept] == kept
+    assert len(outbox._marked_at) < 10
+
+
+def test_a_confirmation_that_comes_with_the_look_back_is_not_passed_by(clock, store, bus, relay, monkeypatch):
+    monkeypatch.setattr(module.random, "uniform", lambda low, high: high)
+    bus.unwanted = {"order.filled"}
+    store.add("K", topic="order.filled")
+    store.add("T1")
+    bus.script = [PublishStatus.RETURNED, "open"]
+    relay().start()
+    until(lambda: bus.calls == ["K:1", "T1:1"])
+    rest(clock)
+    bus.receipts[-1].settle(PublishStatus.CONFIRMED, "as told")
+    clock.advance(module.BACKOFF)  # one step sees both
+    until(lambda: bus.calls.count("K:1") == 2)
+    rest(clock)
+    assert bus.calls.count("T1:1") == 1
+
+
+def test_what_comes_back_goes_before_later_ones_of_its_key(clock, store, bus, relay, pass_until):
+    bus.unwanted = {"order.filled"}
+    first = store.add("T1")
+    outbox = relay()
+    bus.script = ["open"]
+    outbox.start()
+    until(lambda: bus.calls == [first])
+    kept = store.add("K", topic="order.filled")
+    outbox.wake()
+    until(lambda: kept in bus.calls)
+    rest(clock)
+    bus.script = ["open"]
+    later = [store.add("K") for _ in range(3)]
+    outbox.wake()
+    until(lambda: later[0] in bus.calls)
+    rest(clock)
+    bus.unwanted = set()
+    clock.advance(module.BACKOFF)  # the look-back: the key has one under way, and two in its line
+    rest(clock)
+    bus.receipts[-1].settle(PublishStatus.CONFIRMED, "as told")
+    pass_until(lambda: len(store.marked) == 4)
+    assert store.ids() == [later[0], kept, *later[1:]]
 
 
 # -- answers that do not come -----------------------------------------------------------------------------------------
