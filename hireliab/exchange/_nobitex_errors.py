@@ -82,7 +82,8 @@ def error_of(
         changes: Whether the request places or cancels.
 
     Returns:
-        ThrottledError for a 429 (one without Nobitex's own code leaves a change unknown), AuthenticationError for 401, the table's class for a listed code under 200 and 4xx,
+        ThrottledError for a 429 (one without Nobitex's own code leaves a change unknown), AuthenticationError for a 401
+        (one without a JSON object leaves a change unknown), the table's class for a listed code under 200 and 4xx,
         MalformedResponseError for everything else that is not a success.
     """
     body = payload if isinstance(payload, dict) else None
@@ -103,7 +104,8 @@ def error_of(
             code=code,
             http_status=status,
         )
-    if status == 401:  # by the status alone: these bodies have neither status nor code
+    if status == 401 and (body is not None or not changes):  # of Nobitex it has neither status nor code
+        # Without a JSON object it is a proxy's or a CDN's, which may have passed an order on before.
         return _refused_credentials(what, status, code, said, skew if signed else None)
     if body is None or not (status == 200 or 400 <= status < 500):
         kind = "a server error" if status >= 500 else "no JSON object" if body is None else "an unexpected status"

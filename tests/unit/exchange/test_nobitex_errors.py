@@ -160,6 +160,13 @@ def test_401_is_about_the_credentials_whatever_the_body(payload):
     assert isinstance(error, AuthenticationError) and error.http_status == 401
 
 
+def test_a_401_that_is_not_nobitex_own_proves_nothing_of_an_order():
+    error = judge(401, None, changes=True)
+    assert isinstance(error, MalformedResponseError) and error.http_status == 401
+    assert "what happened is unknown" in str(error)
+    assert isinstance(judge(401, {"detail": "token"}, changes=True), AuthenticationError)
+
+
 def test_403_is_about_the_credentials_only_when_the_venue_says_it_in_json():
     assert isinstance(judge(403, {"detail": "x"}), AuthenticationError)
     assert isinstance(judge(403, None), MalformedResponseError)
