@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from hireliab.core import config
-from hireliab.core._threads import renew_after_fork
+from hireliab.core._threads import Starting, renew_after_fork
 from hireliab.core.clock import SYSTEM_CLOCK, Clock
 from hireliab.monitoring._freeze import clean
 from hireliab.monitoring._health_rules import NEVER_DOWN, RULES, Found, Health, of_error
@@ -91,7 +91,7 @@ class _Check:
     started: float | None = None  # when the run that has not ended began
     ended: float | None = None
     result: CheckResult | None = None
-    run: object = None  # tells who waits for a run from the next one
+    run: object = None  # its thread; tells who waits for a run from the next one
 
 
 class HealthMonitor:
@@ -208,16 +208,20 @@ class HealthMonitor:
 
     def _start(self, check: _Check) -> None:
         """Run it, unless it runs already."""
-        with self._changed:
-            if check.started is not None:
-                return
-            check.started = self._clock.monotonic()
-            check.run = object()
-        thread = threading.Thread(target=self._run, args=(check,), name=f"hireliab.health.{check.name}", daemon=True)
+        thread = Starting(partial(self._run, check), name=f"hireliab.health.{check.name}")
         try:
+            with self._changed:
+                if check.started is not None:
+                    return
+                check.run = thread
+                check.started = self._clock.monotonic()
             thread.start()
         except RuntimeError as error:  # no more threads, or the interpreter ends
             self._end(check, _complaint(check, f"cannot be run: {error}"))
+        except BaseException:  # Ctrl-C: unless the thread has begun all the same, nobody would ever end this run
+            if check.run is thread and thread.call_off():
+                check.started = None
+            raise
 
     def _wait(self, check: _Check) -> None:
         """Wait for the run that is going on, if its time is not over: one that hangs is waited for once."""

@@ -564,6 +564,29 @@ def test_no_thread_can_be_started(health, monkeypatch):
     assert health.report().reasons == ("check dns: cannot be run: can't start new thread",)
 
 
+@pytest.mark.parametrize("began", [False, True])
+def test_ctrl_c_while_a_check_is_started_leaves_it_to_the_next_report(clock, health, monkeypatch, began):
+    hang = Hang()
+    health.check("dns", hang)
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        if began:
+            start(thread)
+            until(lambda: hang.runs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            health.report()
+    background = Background(health.report)
+    clock.wait_parked(1)  # it waits for the run that began, or for one of its own
+    hang.go.set()
+    assert background.result()
+    assert hang.runs == 1
+
+
 # -- for status.json ----------------------------------------------------------------------------------------------
 
 
