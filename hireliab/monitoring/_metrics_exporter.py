@@ -23,6 +23,8 @@ MOST_REQUESTS = 32
 """Requests that are answered at once; one more is hung up on. Prometheus has one at a time."""
 READ_TIMEOUT = 10.0
 """Seconds without a byte after which a client is hung up on."""
+REFUSED_PAUSE = 1.0
+"""Seconds until the next try after a client could not be accepted: the process has no descriptor left, usually."""
 
 
 def _at_its_path(app: Any) -> Any:
@@ -46,12 +48,15 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Server(WSGIServer):
+    request_queue_size = MOST_REQUESTS
     timeout = 0.0  # of handle_request, which is called when there is a request
     allow_reuse_address = os.name == "posix"  # elsewhere it would let two listen on one port
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._lock = threading.Lock()  # guards _open
+        # Guards _open; taken by our own threads only, because a signal handler may call stop() on any other.
+        self._lock = threading.Lock()
+        self.refused = False  # whether the last client could not be accepted
         self._open: dict[socket.socket, threading.Thread] = {}
         super().__init__(address, _Handler)
         self.socket.settimeout(0.0)  # a client that is gone before it is accepted must not hold up the others
@@ -61,6 +66,17 @@ class _Server(WSGIServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
+
+    def get_request(self) -> Any:
+        try:
+            accepted = super().get_request()
+        except (BlockingIOError, ConnectionError):  # it went away before
+            raise
+        except OSError:
+            self.refused = True
+            raise
+        self.refused = False
+        return accepted
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(
@@ -75,8 +91,13 @@ class _Server(WSGIServer):
                 self._open[request] = thread
         if busy:
             self.shutdown_request(request)
-        else:
+            return
+        try:
             thread.start()
+        except BaseException:  # no more threads: it is hung up on by whoever called
+            with self._lock:
+                del self._open[request]
+            raise
 
     def _answer(self, request: Any, client_address: Any) -> None:
         try:
@@ -90,8 +111,7 @@ class _Server(WSGIServer):
 
     def hang_up(self) -> list[threading.Thread]:
         """End every request; the threads that were at them."""
-        with self._lock:
-            requests = dict(self._open)
+        requests = self._open.copy()
         for request in requests:
             with contextlib.suppress(OSError):
                 request.shutdown(socket.SHUT_RDWR)
@@ -135,24 +155,26 @@ class Exporter:
         host = f"[{address}]" if ":" in address else address
         self.url = f"http://{host}:{self.port}{PATH}"
         self._wake_read, self._wake_write = socket.socketpair()
-        self._lock = threading.Lock()  # guards _stopped
+        self._wake_write.settimeout(0.0)
         self._stopped = False
-        self._thread = start_thread(self._serve, name=f"hireliab.metrics.{self.port}")
+        try:
+            self._thread = start_thread(self._serve, name=f"hireliab.metrics.{self.port}")
+        except RuntimeError:  # no more threads
+            self._close()
+            raise
         renew_after_fork(self)
 
     def stop(self, timeout: float = 5.0) -> None:
         """
-        Close the port and hang up on who is being answered; idempotent.
+        Close the port and hang up on who is being answered; idempotent, and a signal handler may call it.
 
         Args:
             timeout: Seconds to wait for the threads.
         """
         number("timeout", timeout, low=0)
-        with self._lock:
-            first, self._stopped = not self._stopped, True
-        if first:
-            with contextlib.suppress(OSError):
-                self._wake_write.send(b"x")
+        self._stopped = True
+        with contextlib.suppress(OSError):  # the thread has ended and closed it
+            self._wake_write.send(b"x")
         join_all([self._thread], timeout=timeout)
         join_all(self._server.hang_up(), timeout=timeout)
 
@@ -169,7 +191,6 @@ class Exporter:
 
     def renew_in_child(self) -> None:
         """In a forked child: the port is the parent's, and must be free when the parent ends."""
-        self._lock = threading.Lock()
         self._stopped = True
         self._server.forget()
         self._wake_read.close()
@@ -183,6 +204,14 @@ class Exporter:
                 waiting.select()
                 if not self._stopped:
                     self._server.handle_request()
+                if self._server.refused:
+                    # Who knocks still waits: listening to the port would be a busy loop.
+                    waiting.unregister(self._server.socket)
+                    waiting.select(REFUSED_PAUSE)
+                    waiting.register(self._server.socket, selectors.EVENT_READ)
+        self._close()
+
+    def _close(self) -> None:
         self._server.server_close()
         self._wake_read.close()
         self._wake_write.close()

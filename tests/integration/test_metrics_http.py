@@ -1,6 +1,7 @@
 """Metrics over HTTP: a whole bot on the simulator, read by prometheus_client's own parser; and clients that misbehave."""
 
 import contextlib
+import errno
 import math
 import os
 import socket
@@ -22,7 +23,7 @@ from hireliab.monitoring import _metrics_exporter
 from hireliab.monitoring.alert_channels import Ok
 from hireliab.monitoring.metrics import Metrics
 from hireliab.simulator.server import Simulator
-from tests.support.together import in_child, together, until
+from tests.support.together import Background, in_child, together, until
 
 prometheus_client = pytest.importorskip("prometheus_client")
 SECRET = "0123456789abcdef0123456789abcdef01234567"
@@ -226,6 +227,100 @@ def test_a_client_that_says_nothing_holds_up_neither_the_others_nor_the_stop(mon
     assert not _requests(exporter)
     for client in silent:
         client.close()
+
+
+@pytest.mark.parametrize("pause", [0.01, 300.0])
+def test_without_a_descriptor_it_rests_and_neither_a_client_nor_the_stop_waits_for_ever(monkeypatch, pause):
+    tries = []
+    accept = _metrics_exporter.WSGIServer.get_request
+
+    def refuse(server):
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(server)
+
+    monkeypatch.setattr(_metrics_exporter, "REFUSED_PAUSE", pause)
+    monkeypatch.setattr(_metrics_exporter.WSGIServer, "get_request", refuse)
+    with Metrics().serve(0) as exporter:
+        if pause < 1:
+            get(exporter.url)
+            assert len(tries) == 3
+        else:
+            with socket.create_connection(("127.0.0.1", exporter.port), timeout=10):
+                until(lambda: tries)
+                get_thread = exporter._thread
+                exporter.stop()
+                assert not get_thread.is_alive()
+                assert len(tries) == 1
+
+
+def test_a_request_without_a_thread_gives_its_place_back(monkeypatch):
+    start, refused = threading.Thread.start, []
+
+    def refuse(thread):
+        if thread.name.endswith("-request") and len(refused) <= _metrics_exporter.MOST_REQUESTS:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with Metrics().serve(0) as exporter:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        while len(refused) <= _metrics_exporter.MOST_REQUESTS:
+            with pytest.raises(OSError):
+                get(exporter.url)
+        get(exporter.url)
+
+
+def test_an_exporter_without_a_thread_frees_its_port(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(_metrics_exporter, "start_thread", _refuse)
+        with pytest.raises(RuntimeError, match="new thread") as caught:
+            Metrics().serve(port)
+    Metrics().serve(port).stop()
+    assert caught.value  # its traceback kept the exporter alive until here
+
+
+def _refuse(*_, **__):
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_signal_handler_may_stop_it_while_it_is_stopped():
+    metrics = Metrics()
+    with socket.socket() as silent, metrics.serve(0) as exporter:
+        silent.connect(("127.0.0.1", exporter.port))
+        until(lambda: _requests(exporter))
+
+        class Reentrant(dict):
+            stops = 0
+
+            def copy(self):
+                self.stops += 1
+                if self.stops == 1:
+                    exporter.stop()  # as from a signal handler
+                    assert not _requests(exporter)
+                return super().copy()
+
+        exporter._server._open = requests = Reentrant(exporter._server._open)
+        Background(exporter.stop).result()
+        assert requests.stops == 2
+    assert not _requests(exporter)
+
+
+def test_a_stop_that_was_cut_short_is_finished_by_the_next(monkeypatch):
+    exporter = Metrics().serve(0)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_metrics_exporter.socket.socket, "send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            exporter.stop()
+    exporter.stop()
+    assert not exporter._thread.is_alive()
 
 
 def _requests(exporter):

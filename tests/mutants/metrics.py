@@ -45,6 +45,12 @@ MUTANTS = [
     ("the port is not closed", _EXPORTER, "        self._server.server_close()\n", ""),
     ("one that says nothing holds up the stop", _EXPORTER, "                request.shutdown(socket.SHUT_RDWR)\n", "                pass\n"),
     ("requests are not bounded", _EXPORTER, "            busy = len(self._open) >= MOST_REQUESTS\n", "            busy = False\n"),
+    ("without a descriptor it is a busy loop", _EXPORTER, "                if self._server.refused:\n", "                if False:\n"),
+    ("after a rest it is deaf", _EXPORTER, "                    waiting.register(self._server.socket, selectors.EVENT_READ)\n", ""),
+    ("a request without a thread keeps its place", _EXPORTER, "                del self._open[request]\n", "                pass\n"),
+    ("an exporter without a thread keeps its port", _EXPORTER, "            self._close()\n            raise\n", "            raise\n"),
+    ("a stop in a handler waits for its own thread", _EXPORTER, "        requests = self._open.copy()\n", "        with self._lock:\n            requests = self._open.copy()\n"),
+    ("a second stop wakes nobody", _EXPORTER, "        self._stopped = True\n        with contextlib.suppress(OSError):", "        if self._stopped:\n            return\n        self._stopped = True\n        with contextlib.suppress(OSError):"),
     ("a forked child holds the port", _EXPORTER, "        self._open = {}\n        self.socket.close()\n", "        self._open = {}\n"),
     ("a port that is taken is a bare error", _EXPORTER, "        except (OSError, UnicodeError) as error:\n", "        except ZeroDivisionError as error:\n"),
 ]  # fmt: skip
