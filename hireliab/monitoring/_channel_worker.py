@@ -128,6 +128,7 @@ class ChannelWorker(ChannelDoor):
                     if self._closed:
                         self._leave_locked(self._clock.monotonic())
                 self._changed.notify_all()
+            self._settle_expired()
 
     def _step(self, generation: int) -> bool:
         """Do one thing; whether to go on."""

@@ -79,7 +79,7 @@ def newest(connection: sqlite3.Connection) -> int:
 
 def add(connection: sqlite3.Connection, size: Size, *, id: str, level: int, body: str, channels: Iterable[str]) -> bool:  # noqa: A002
     """An alert and whom it must reach; False when it is there already, and only gets further channels."""
-    length = len(body)
+    length = len(body.encode("utf-8", "surrogatepass"))
     done = connection.execute(
         "INSERT INTO alerts (id, level, size, body) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         (id, level, length, body),

@@ -8,6 +8,7 @@ _FOLDER = "hireliab/monitoring/_spool_folder.py"
 TESTS = ["tests/unit/monitoring/test_alert_spool.py"]
 
 MUTANTS = [
+    ("bytes are characters", _ROWS, 'length = len(body.encode("utf-8", "surrogatepass"))', "length = len(body)"),
     ("an alert is forgotten when its first channel has it", _ROWS, 'if connection.execute("SELECT 1 FROM deliveries WHERE alert = ? LIMIT 1", (row[0],)).fetchone() is None:', "if True:"),
     ("a delivery is not forgotten", _ROWS, 'connection.execute("DELETE FROM deliveries WHERE alert = ? AND channel = ?", (row[0], channel))', "pass"),
     ("what was told is not written with the delivery", _SPOOL, "            if notified is not None:\n                _spool_rows.note(connection, notified)\n", ""),

@@ -44,6 +44,8 @@ TESTS = [
 ]
 
 MUTANTS = [
+    ("what was told by another way is told once more at the next start", _WORKER,
+     "                self._changed.notify_all()\n            self._settle_expired()\n", "                self._changed.notify_all()\n"),
     # -- the call
     ("our own error reaches the caller", _SYSTEM, "        except Exception:\n            # Nothing is logged here", "        except ZeroDivisionError:\n            # Nothing is logged here"),
     ("a keyboard interrupt is swallowed", _SYSTEM, "        except Exception:\n            # Nothing is logged here", "        except BaseException:\n            # Nothing is logged here"),

@@ -11,6 +11,7 @@ from hireliab.monitoring import _channel_desk, _channel_retry
 from hireliab.monitoring._channel_rate import TokenBucket
 from hireliab.monitoring._channel_retry import backoff, limit_pause
 from hireliab.monitoring._channel_work import Refill, Report
+from hireliab.monitoring._channel_worker import ChannelWorker
 from hireliab.monitoring.alert import AlertLevel, make_alert
 from hireliab.monitoring.alert_channels import Misconfigured, Ok, Permanent, Rate, RateLimited, Retry, Unknown
 from hireliab.monitoring.alert_groups import Groups
@@ -672,3 +673,21 @@ def test_the_row_of_an_alert_that_did_not_wait_for_it_is_settled(desk, moment):
     if moment != "told":
         settled += desk.finish(work, Ok(), 101.0, closing=False).settle
     assert (*settled, *desk.expired) == ("id of one",)
+
+
+def test_what_was_told_by_another_way_is_settled_also_at_the_end(clock):
+    class Store:
+        settled = []
+
+        def settle(self, ids, channel):
+            self.settled.append((ids, channel))
+
+    worker = ChannelWorker(
+        name="mine", channel=Scripted(), threshold=ERROR, size=9, clock=clock, store=Store(), wake_by=lambda _: None
+    )
+    with worker.lock:  # its thread comes no further than to its first look
+        worker.start()
+        worker._desk.expired.append("row")
+        worker.close()
+    worker.thread.join(CAP)
+    assert Store.settled == [(["row"], "mine")]

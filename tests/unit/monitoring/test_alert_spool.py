@@ -254,6 +254,12 @@ def test_too_many_bytes_evict_too(make):
     assert "a19" in spool.load(["a19"])
 
 
+def test_bytes_are_bytes_in_any_alphabet(make):
+    spool = make()
+    written(spool.add(alert("a", message="\u0633" * 3000), ["mail"]))
+    assert spool.status().bytes > 6000
+
+
 def test_a_spool_that_was_larger_is_brought_to_its_bounds_in_small_steps(make, monkeypatch):
     first = make()
     for i in range(300):
