@@ -92,7 +92,7 @@ def status(*, name: str | None, journal: str | None, as_json: bool) -> int:
     if place.halt is not None and not any(reason.startswith("halted") for reason in verdict.reasons):
         verdict.add(Health.DEGRADED, "halted by an operator, from the next start on, too")
     # A command that the user copies has to name the journal as he did.
-    verdict.reasons = [_COMMAND.sub(rf"'\1{place.options}'", reason) for reason in verdict.reasons]
+    verdict.reasons = [_COMMAND.sub(lambda found: f"'{found[1]}{place.options}'", one) for one in verdict.reasons]
     if as_json:
         echo_json({"health": verdict.status.value, "reasons": verdict.reasons, "status": said})
     else:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -215,6 +216,15 @@ def test_a_halt_is_told_of_a_bot_that_does_not_run_and_of_one_that_has_not_seen_
         assert [reason for reason in reasons if "halted" in reason] == [
             "halted by an operator: no order is sent until 'hireliab unhalt --name default'"
         ]
+
+
+def test_a_folder_with_backslashes_is_named_as_it_is(folder, run):
+    windows = folder.with_name(r"C:\Users\g<9>\1")
+    folder.rename(windows)
+    with FileLock(windows / "journal.lock"):
+        say(windows, halt="HALTED", health=HEALTHY)
+        reasons = read(run, "--journal", str(windows))[1]["reasons"]
+    assert f"until 'hireliab unhalt --journal {shlex.quote(str(windows))}'" in reasons[0]
 
 
 def test_a_bot_that_is_stopping(folder, lock, run):
